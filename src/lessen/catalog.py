@@ -1,0 +1,43 @@
+"""Name -> technique, found by file name; nothing is imported until a technique is used."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from lessen.core.errors import UnknownName
+from lessen.core.recipe import Recipe
+from lessen.core.technique import Technique
+
+ROOMS = ("prune", "quantize", "distill", "factorize", "nas")
+
+
+@cache
+def techniques() -> dict[str, str]:
+    """Class name -> module path of every technique, in the order of the rooms; reads files, imports none."""
+    found: dict[str, str] = {}
+    for room in ROOMS:
+        for file in sorted((Path(__file__).parent / room).glob("[a-z]*.py")):
+            for name in re.findall(r"^class (\w+)\(Technique\)", file.read_text(encoding="utf-8"), re.MULTILINE):
+                found[name] = f"lessen.{room}.{file.stem}"
+    return found
+
+
+def technique(name: str) -> type[Technique]:
+    """The class of that name. Errors: UnknownName with the nearest name."""
+    known = techniques()
+    if name not in known:
+        raise UnknownName("technique", name, known)
+    return getattr(import_module(known[name]), name)
+
+
+def family(name: str) -> str:
+    """The room a technique lives in: prune, quantize, distill, factorize or nas."""
+    return techniques()[name].split(".")[1]
+
+
+def recipe(text: str | Recipe) -> Recipe:
+    """Read a recipe's text: `recipe("ChannelPrune(ratio=0.4) >> Int8()")`. Errors: BadRecipe, UnknownName, BadField."""
+    return text if isinstance(text, Recipe) else Recipe.parse(text, technique)

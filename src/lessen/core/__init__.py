@@ -1,0 +1,1 @@
+"""The seven words as types: technique, recipe, target, task, record, errors. Knows pydantic, not torch."""

@@ -1,0 +1,33 @@
+"""The surroundings of one step: what a technique may ask for and where it leaves what it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lessen.core.record import Epoch
+
+
+def silent(fraction: float, text: str) -> None:
+    """The default progress callback: says nothing."""
+
+
+@dataclass
+class Run:
+    """Handed to `_apply`.
+
+    origin: the model before the recipe's first step (a teacher by default).
+    done: texts of the techniques that the model has been through already, oldest first.
+    checkpoint: a folder in which a training loop may keep its state to resume after a kill.
+    progress: called with (share done 0..1, short text such as "epoch 3/10 loss 0.41").
+    """
+
+    origin: Any = None
+    done: tuple[str, ...] = ()
+    checkpoint: Path | None = None
+    progress: Callable[[float, str], None] = silent
+    history: list[Epoch] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,85 @@
+"""The interface of a task: data, how to build a model for it, its loss and its score.
+
+Techniques know only this. What differs between families of models (torch, scikit-learn) is behind it.
+Tensors are `Any` here because this room does not know torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple
+
+from lessen.core.record import Cost
+
+SplitName = Literal["train", "validation", "test", "calibration"]
+
+
+class Split(NamedTuple):
+    """Samples as stored and their targets: for images x (n, c, h, w) uint8, y (n,) int64."""
+
+    x: Any
+    y: Any
+
+    def __len__(self) -> int:  # a split's length is its samples, not its two fields
+        return len(self.y)
+
+
+class Task(ABC):
+    """Data (train, validation, test, calibration), a model builder, a loss and a score.
+
+    The splits are disjoint, but for calibration, which is drawn from train. A task made with
+    `final=True` trains on train + validation, and its validation split is empty.
+    """
+
+    text: str  # the call that makes this task again, for example "digits(seed=0)"
+    fingerprint: str  # SHA-256 over the data, the splits and the settings
+    license: str  # of the data
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]  # of one sample, for images (c, h, w)
+    baseline: str  # recipe text that trains a fresh model well
+    final: bool = False
+
+    @abstractmethod
+    def split(self, name: SplitName) -> Split:
+        """The samples as stored, on the CPU."""
+
+    @abstractmethod
+    def inputs(self, x: Any) -> Any:
+        """Stored samples -> what the model takes (float32, normalized), on x's device."""
+
+    @abstractmethod
+    def augment(self, x: Any, generator: Any) -> Any:
+        """Stored samples -> randomly changed model inputs, for training; batched, on x's device."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, y: Any, smoothing: float = 0.0) -> Any:
+        """The scalar to minimize."""
+
+    @abstractmethod
+    def score(self, outputs: Any, y: Any) -> float:
+        """Between 0 and 1, higher is better."""
+
+    @abstractmethod
+    def preprocess(self) -> dict[str, Any]:
+        """What `inputs` does, as JSON: goes into the manifest for whoever ships the file."""
+
+    @abstractmethod
+    def build(self, model: str) -> Any:
+        """A fresh model from text, for example "resnet8(width=0.5)"; weights come from the current seed."""
+
+    @abstractmethod
+    def copy(self, model: Any) -> Any:
+        """A private copy that shares nothing with the original."""
+
+    @abstractmethod
+    def seeded(self, seed: int) -> AbstractContextManager[None]:
+        """Within it all randomness follows from the seed; afterwards the caller's is as it was."""
+
+    @abstractmethod
+    def cost(self, model: Any) -> Cost:
+        """Parameters, non-zeros, multiply-accumulates and stored bits, counted."""
+
+    @abstractmethod
+    def evaluate(self, model: Any, name: SplitName) -> float | None:
+        """The model's score on a split in the training framework; None when the split is empty."""

@@ -1,0 +1,47 @@
+"""What a torch model holds and computes, counted: parameters, non-zeros, multiply-accumulates, bits."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lessen.core.record import Cost
+from lessen.ops import layers
+
+
+def count(model: nn.Module, sample: Tensor) -> Cost:
+    """Costs of `model` for `sample` (1, ...), one sample. Quantizers' own values count as bits only."""
+    parameters = nonzeros = bits = 0
+    for module in model.modules():
+        quantizer = isinstance(module, layers.WeightQuantizer | layers.ActivationQuantizer)
+        for name, value in module.named_parameters(recurse=False):
+            bits += value_bits(module, name, value)
+            if not quantizer:
+                parameters += value.numel()
+                nonzeros += int(torch.count_nonzero(_shown(module, name, value)))
+    return Cost(parameters=parameters, nonzeros=nonzeros, macs=macs(model, sample), weight_bits=bits)
+
+
+def value_bits(module: nn.Module, name: str, value: Tensor) -> int:
+    """Stored bits of one parameter: the quantizer's where it has one, else those of its type."""
+    if name == "weight" and isinstance(module, layers.Conv2d | layers.Linear) and module.wq is not None:
+        return value.numel() * module.wq.bits
+    return value.numel() * value.element_size() * 8
+
+
+def macs(model: nn.Module, sample: Tensor) -> int:
+    """Multiply-accumulates of one forward pass: half of what torch's flop counter counts (2 each)."""
+    was = model.training
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(sample)
+    finally:
+        model.train(was)
+    return counter.get_total_flops() // 2
+
+
+def _shown(module: nn.Module, name: str, value: Tensor) -> Tensor:
+    if name == "weight" and isinstance(module, layers.Conv2d | layers.Linear):
+        return module.effective_weight().detach()
+    return value

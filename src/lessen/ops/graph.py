@@ -1,0 +1,106 @@
+"""How layers feed each other: which batch norm follows which convolution, and where quantizers must stand."""
+
+from __future__ import annotations
+
+import operator
+from typing import NamedTuple
+
+import torch
+from torch import fx, nn
+
+from lessen.ops import layers
+
+FUSED = (layers.ReLU, layers.ReLU6)  # run inside the integer kernel of the layer before them
+PASS = (layers.MaxPool2d, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Identity)  # an output value is an input value
+PASS_CALLS = {torch.flatten, torch.reshape, torch.transpose, torch.permute, operator.getitem}
+PASS_METHODS = {"flatten", "reshape", "view", "transpose", "permute", "contiguous", "squeeze", "unsqueeze", "mean_"}
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return module_qualified_name in self.leaves or super().is_leaf_module(m, module_qualified_name)
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.leaves = set(layers.sites(model))
+
+
+def trace(model: nn.Module) -> fx.Graph | None:
+    """The model's layers as a graph, our layers whole; None when its Python code cannot be traced."""
+    try:
+        return _Tracer(model).trace(model)
+    except Exception:  # fx raises whatever the user's forward raises on a proxy
+        return None
+
+
+def norm_pairs(model: nn.Module) -> dict[str, str]:
+    """Path of every batch norm that alone reads one convolution's output -> path of that convolution."""
+    graph, modules = trace(model), dict(model.named_modules())
+    pairs: dict[str, str] = {}
+    if graph is None:
+        return pairs
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        source = node.args[0]
+        if not (isinstance(source, fx.Node) and source.op == "call_module" and len(source.users) == 1):
+            continue
+        once = sum(n.op == "call_module" and n.target in (node.target, source.target) for n in graph.nodes) == 2
+        if once and isinstance(modules[str(source.target)], nn.Conv2d):
+            pairs[str(node.target)] = str(source.target)
+    return pairs
+
+
+class Places(NamedTuple):
+    """Paths of layers that need a quantizer on their output, and on their input."""
+
+    outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
+    traced: bool
+
+
+def quantizer_places(model: nn.Module) -> Places:
+    """One quantizer for every produced tensor that an integer kernel reads or writes; none on the logits.
+
+    A convolution whose only reader is its batch norm, and either whose only reader is a ReLU, are computed by one
+    kernel, so the quantizer stands at the end. Weighted layers whose input has none get one on their input.
+    """
+    graph, modules = trace(model), dict(model.named_modules())
+    if graph is None:
+        return Places((), tuple(layers.weighted(model)), False)
+    outputs: list[str] = []
+    inputs: list[str] = []
+    quantized: set[fx.Node] = set()
+    for node in graph.nodes:
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        source = next((a for a in node.args if isinstance(a, fx.Node)), None)
+        if isinstance(module, layers.Conv2d | layers.Linear) and source not in quantized:
+            inputs.append(str(node.target))
+        if (
+            isinstance(module, PASS)
+            or node.target in PASS_CALLS
+            or (node.op == "call_method" and node.target in PASS_METHODS)
+        ):
+            if source in quantized:
+                quantized.add(node)
+        elif (
+            isinstance(module, layers._Site) and not _is_last(node) and not _computed_with_reader(module, node, modules)
+        ):
+            outputs.append(str(node.target))
+            quantized.add(node)
+    return Places(tuple(dict.fromkeys(outputs)), tuple(dict.fromkeys(inputs)), True)
+
+
+def _is_last(node: fx.Node) -> bool:
+    return any(user.op == "output" for user in node.users)
+
+
+def _computed_with_reader(module: nn.Module, node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if len(node.users) != 1:
+        return False
+    user = next(iter(node.users))
+    reader = modules.get(str(user.target)) if user.op == "call_module" else None
+    if isinstance(module, layers.Conv2d) and isinstance(reader, nn.BatchNorm2d):
+        return True
+    fuses = isinstance(module, layers.Conv2d | layers.Linear | layers.BatchNorm2d | layers.Add)
+    return fuses and isinstance(reader, FUSED)

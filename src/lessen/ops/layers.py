@@ -1,0 +1,263 @@
+"""Every compressed layer: ordinary layers of our own with optional slots.
+
+`Conv2d` and `Linear` have `mask` (which weights live), `wq` (weight quantizer), `iq` and `oq` (input and
+output activation quantizers). Layers that produce a tensor without weights have `oq` alone. Effective weight =
+mask * wq(weight), mask last. What is simulated here is exactly the arithmetic of the shipped file, so any
+later training is aware of every earlier technique. No parametrizations: they break torch-pruning, folding
+and copying, and make state keys depend on order.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lessen.ops import quantization as q
+
+
+class WeightQuantizer(nn.Module):
+    """Symmetric per-channel weight quantizer; `scale` (out,) is a parameter and learns by LSQ."""
+
+    def __init__(self, scale: Tensor, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.scale = nn.Parameter(scale.detach().clone().float())
+
+    def forward(self, weight: Tensor) -> Tensor:
+        low, high = q.limits(self.bits, signed=True)
+        return q.fake_quantize(weight, self._broadcast(weight), 0.0, low, high)
+
+    def integers(self, weight: Tensor) -> Tensor:
+        """The stored int8 tensor: (out, ...) in -(2^(bits-1) - 1) .. 2^(bits-1) - 1."""
+        low, high = q.limits(self.bits, signed=True)
+        return q.quantize(weight.detach(), self._broadcast(weight).detach(), 0.0, low, high).to(torch.int8)
+
+    def _broadcast(self, weight: Tensor) -> Tensor:
+        return self.scale.clamp(min=1e-12).reshape(-1, *[1] * (weight.dim() - 1))
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
+
+
+class ActivationQuantizer(nn.Module):
+    """Per-tensor unsigned activation quantizer: `scale` () learns by LSQ, `zero` () stays.
+
+    `set_range` fixes both from the range that calibration saw.
+    """
+
+    def __init__(self, bits: int = 8) -> None:
+        super().__init__()
+        self.bits = bits
+        self.scale = nn.Parameter(torch.tensor(0.0))
+        self.register_buffer("zero", torch.tensor(0.0))
+        self.zero: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = q.limits(self.bits, signed=False)
+        return q.fake_quantize(x, self.scale.clamp(min=1e-12), self.zero, low, high)
+
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Fix scale and zero point so that [low, high] is covered."""
+        scale, zero = q.range_to_affine(low, high, self.bits)
+        with torch.no_grad():
+            self.scale.copy_(scale)
+            self.zero.copy_(zero)
+
+    def extra_repr(self) -> str:
+        return f"bits={self.bits}"
+
+
+class _Site(nn.Module):
+    """A layer that produces a tensor: it may carry an output quantizer."""
+
+    oq: ActivationQuantizer | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._open_slots()
+
+    def _open_slots(self) -> None:
+        self._modules.setdefault("oq", None)
+
+    def _out(self, y: Tensor) -> Tensor:
+        return y if self.oq is None else self.oq(y)
+
+
+class _Weighted(_Site):
+    """A layer with a weight: (out, in, ...), and the slots that change it."""
+
+    weight: Tensor
+    bias: Tensor | None
+    mask: Tensor | None  # bool, shaped like weight; not in the state: zeros say the rest
+    wq: WeightQuantizer | None
+    iq: ActivationQuantizer | None
+
+    def _open_slots(self) -> None:
+        super()._open_slots()
+        self._modules.setdefault("wq", None)
+        self._modules.setdefault("iq", None)
+        self._buffers.setdefault("mask", None)
+        self._non_persistent_buffers_set.add("mask")
+
+    def effective_weight(self) -> Tensor:
+        """mask * wq(weight): what the layer computes with."""
+        weight = self.weight if self.wq is None else self.wq(self.weight)
+        return weight if self.mask is None else weight * self.mask
+
+    def set_mask(self, mask: Tensor | None) -> None:
+        """Install a boolean mask (True lives) joined with any earlier one, so that zeros never come back."""
+        if mask is not None and self.mask is not None:
+            mask = mask & self.mask
+        self.mask = mask
+        if mask is not None:
+            with torch.no_grad():
+                self.weight.mul_(mask)
+
+    def take(self, out: Tensor | None = None, inn: Tensor | None = None) -> None:
+        """Keep these output and input channels (index tensors) of weight, bias, mask and scales.
+
+        `inn` indexes the weight's second axis, so for grouped convolutions it is within one group.
+        """
+        for axis, index in ((0, out), (1, inn)):
+            if index is None:
+                continue
+            self.weight = nn.Parameter(self.weight.detach().index_select(axis, index), self.weight.requires_grad)
+            if self.mask is not None:
+                self.mask = self.mask.index_select(axis, index)
+        if out is not None:
+            if self.bias is not None:
+                self.bias = nn.Parameter(self.bias.detach()[out], self.bias.requires_grad)
+            if self.wq is not None:
+                self.wq.scale = nn.Parameter(self.wq.scale.detach()[out])
+        self._resize()
+
+    def _resize(self) -> None:
+        raise TypeError(f"{type(self).__name__} cannot be cut")
+
+
+class Conv2d(_Weighted, nn.Conv2d):
+    """nn.Conv2d with slots; weight (out, in / groups, kh, kw)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = input if self.iq is None else self.iq(input)
+        return self._out(self._conv_forward(x, self.effective_weight(), self.bias))
+
+    def _resize(self) -> None:
+        if self.groups > 1 and self.groups == self.in_channels:
+            self.groups = self.weight.shape[0]  # depthwise: outputs, inputs and groups fall together
+        self.out_channels, self.in_channels = self.weight.shape[0], self.weight.shape[1] * self.groups
+
+
+class Linear(_Weighted, nn.Linear):
+    """nn.Linear with slots; weight (out, in)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = input if self.iq is None else self.iq(input)
+        return self._out(nn.functional.linear(x, self.effective_weight(), self.bias))
+
+    def _resize(self) -> None:
+        self.out_features, self.in_features = self.weight.shape
+
+
+class _Plain(_Site):
+    """Adds the output slot to a layer whose forward takes one tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._out(super().forward(x))
+
+
+class BatchNorm2d(_Plain, nn.BatchNorm2d): ...
+
+
+class LayerNorm(_Plain, nn.LayerNorm): ...
+
+
+class ReLU(_Plain, nn.ReLU): ...
+
+
+class ReLU6(_Plain, nn.ReLU6): ...
+
+
+class SiLU(_Plain, nn.SiLU): ...
+
+
+class GELU(_Plain, nn.GELU): ...
+
+
+class Sigmoid(_Plain, nn.Sigmoid): ...
+
+
+class MaxPool2d(_Plain, nn.MaxPool2d): ...
+
+
+class AvgPool2d(_Plain, nn.AvgPool2d): ...
+
+
+class AdaptiveAvgPool2d(_Plain, nn.AdaptiveAvgPool2d): ...
+
+
+class Add(_Site):
+    """x + y as a module, so that a quantizer has a place to stand."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._out(x + y)
+
+
+class Mul(_Site):
+    """x * y as a module (squeeze-and-excitation gates)."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._out(x * y)
+
+
+class Cat(_Site):
+    """Concatenation along channels as a module."""
+
+    def forward(self, *xs: Tensor) -> Tensor:
+        return self._out(torch.cat(xs, 1))
+
+
+_OURS = (
+    Conv2d, Linear, BatchNorm2d, LayerNorm, ReLU, ReLU6, SiLU, GELU, Sigmoid, MaxPool2d, AvgPool2d, AdaptiveAvgPool2d,
+)  # fmt: skip
+OWN: dict[type[nn.Module], type[nn.Module]] = {getattr(nn, ours.__name__): ours for ours in _OURS}
+NN = {ours: theirs for theirs, ours in OWN.items()}
+
+
+def own(model: nn.Module) -> nn.Module:
+    """Turn nn layers into ours, in place, keeping every tensor; subclasses of the user's are left alone."""
+    for module in model.modules():
+        if type(module) in OWN:
+            module.__class__ = OWN[type(module)]
+            cast(_Site, module)._open_slots()
+    return model
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """An ordinary copy with effective weights, no slots and no quantizers: for tools that expect nn layers."""
+    shadow = copy.deepcopy(model)
+    for module in shadow.modules():
+        if isinstance(module, _Weighted):
+            with torch.no_grad():
+                effective = module.effective_weight().detach().clone()
+            module.weight = nn.Parameter(effective)
+            module._buffers["mask"] = None
+        for slot in ("wq", "iq", "oq"):
+            if isinstance(module, _Site) and slot in module._modules:
+                module._modules[slot] = None
+        if type(module) in NN:
+            module.__class__ = NN[type(module)]
+    return shadow
+
+
+def weighted(model: nn.Module) -> dict[str, Conv2d | Linear]:
+    """Our convolution and linear layers by path, in the model's order (call `own` first)."""
+    return {k: m for k, m in model.named_modules() if isinstance(m, Conv2d | Linear)}
+
+
+def sites(model: nn.Module) -> dict[str, Any]:
+    """All layers with an output slot, by path."""
+    return {k: cast(Any, m) for k, m in model.named_modules() if isinstance(m, _Site)}

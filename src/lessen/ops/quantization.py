@@ -1,0 +1,70 @@
+"""Affine quantization as pure tensor functions, with straight-through and learned-step gradients.
+
+Learned steps: Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153.
+Integers q and reals x are tied by x = (q - zero) * scale.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def limits(bits: int, signed: bool) -> tuple[int, int]:
+    """Smallest and largest integer: symmetric -127..127 when signed, 0..255 when not (for 8 bits)."""
+    return (-(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+def weight_scale(weight: Tensor, bits: int) -> Tensor:
+    """Symmetric scale of every output channel by its largest magnitude: (out, ...) -> (out,).
+
+    A channel of zeros gets scale 1, so that it stays zeros.
+    """
+    top = weight.detach().flatten(1).abs().amax(1)
+    return torch.where(top > 0, top / limits(bits, signed=True)[1], torch.ones_like(top))
+
+
+def range_to_affine(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Scale and zero point of unsigned integers that cover [low, high] and hold 0 exactly."""
+    low, high = low.clamp(max=0.0), high.clamp(min=0.0)
+    top = limits(bits, signed=False)[1]
+    scale = ((high - low) / top).clamp(min=torch.finfo(torch.float32).eps)
+    return scale, torch.round(-low / scale).clamp(0, top)
+
+
+def quantize(x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int) -> Tensor:
+    """Reals to integers (kept as float): round(x / scale) + zero, clipped to [low, high]."""
+    return torch.clamp(torch.round(x / scale) + zero, low, high)
+
+
+def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int) -> Tensor:
+    """What dequantizing the integers gives; `scale` must broadcast to x.
+
+    Gradient: 1 for x inside the range and 0 outside; for the scale LSQ's, damped by 1/sqrt(n * high).
+    """
+    if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
+        return (quantize(x, scale, zero, low, high) - zero) * scale
+    return _LearnedStep.apply(x, scale, torch.as_tensor(zero, dtype=x.dtype, device=x.device), low, high)  # type: ignore[no-any-return]
+
+
+class _LearnedStep(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tensor:  # type: ignore[override]
+        q = quantize(x, scale, zero, low, high)
+        ctx.save_for_backward(x, scale, zero, q)
+        ctx.limits = low, high
+        return (q - zero) * scale
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        x, scale, zero, q = ctx.saved_tensors
+        low, high = ctx.limits
+        v = x / scale + zero
+        inside = (v >= low - 0.5) & (v <= high + 0.5)
+        grad_x = grad * inside if ctx.needs_input_grad[0] else None
+        grad_scale = None
+        if ctx.needs_input_grad[1]:
+            slope = torch.where(inside, q - v, q - zero)
+            damp = (x.numel() / scale.numel() * high) ** -0.5
+            grad_scale = (grad * slope * damp).sum_to_size(scale.shape)
+        return grad_x, grad_scale, None, None, None
