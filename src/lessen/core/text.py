@@ -41,7 +41,7 @@ def parse_call(text: str) -> Call:
     if not paren:
         return Call(head.strip(), {})
     node = _expression("f" + text.strip()[len(head) :], text)
-    if not isinstance(node, ast.Call):
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
         raise BadRecipe(f"cannot read '{text}'; write Name(field=value)")
     return Call(head.strip(), _literals(node, text))
 
@@ -101,6 +101,8 @@ def _literals(node: ast.Call, text: str) -> dict[str, Any]:
         raise BadRecipe(f"'{ast.unparse(node.args[0])}' in '{text}' has no name; write field=value")
     args: dict[str, Any] = {}
     for keyword in node.keywords:
+        if keyword.arg in args:  # ast.parse lets a repeated name pass; only the compiler objects
+            raise BadRecipe(f"'{keyword.arg}' stands twice in '{text}'")
         try:
             if keyword.arg is None:
                 raise ValueError
