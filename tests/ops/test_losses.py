@@ -38,7 +38,7 @@ def test_the_mean_over_samples_agrees_with_numpy(temperature: float) -> None:
 
 def test_equal_logits_cost_nothing_and_a_shift_is_no_difference() -> None:
     logits = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
-    assert soft_targets(logits, logits + 5.0, 4.0).item() == pytest.approx(0.0, abs=1e-6)
+    assert soft_targets(logits, logits + 5.0, 4.0).item() == pytest.approx(0.0, abs=1e-5)
 
 
 def test_the_gradient_is_the_difference_of_shares_and_keeps_its_size() -> None:
