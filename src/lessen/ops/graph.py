@@ -11,9 +11,10 @@ from torch import fx, nn
 from lessen.ops import layers
 
 FUSED = (layers.ReLU, layers.ReLU6)  # run inside the integer kernel of the layer before them
-PASS = (layers.MaxPool2d, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Identity)  # an output value is an input value
-PASS_CALLS = {torch.flatten, torch.reshape, torch.transpose, torch.permute, operator.getitem}
-PASS_METHODS = {"flatten", "reshape", "view", "transpose", "permute", "contiguous", "squeeze", "unsqueeze", "mean_"}
+POOLS = (layers.AvgPool2d, layers.AdaptiveAvgPool2d)
+PASS = (layers.MaxPool2d, nn.MaxPool2d, nn.Dropout, nn.Identity)  # an output value is an input value
+RESHAPES = (nn.Flatten, torch.flatten, torch.reshape, torch.transpose, torch.permute, operator.getitem)
+RESHAPE_METHODS = {"flatten", "reshape", "view", "transpose", "permute", "contiguous", "squeeze", "unsqueeze"}
 
 
 class _Tracer(fx.Tracer):
@@ -63,7 +64,8 @@ def quantizer_places(model: nn.Module) -> Places:
     """One quantizer for every produced tensor that an integer kernel reads or writes; none on the logits.
 
     A convolution whose only reader is its batch norm, and either whose only reader is a ReLU, are computed by one
-    kernel, so the quantizer stands at the end. Weighted layers whose input has none get one on their input.
+    kernel, so the quantizer stands at the end. Weighted layers whose input has none get one on their input, and so does
+    a Linear behind a reshape, because the runtime fuses only quantizers that stand right before it.
     """
     graph, modules = trace(model), dict(model.named_modules())
     if graph is None:
@@ -74,21 +76,26 @@ def quantizer_places(model: nn.Module) -> Places:
     for node in graph.nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         source = next((a for a in node.args if isinstance(a, fx.Node)), None)
-        if isinstance(module, layers.Conv2d | layers.Linear) and source not in quantized:
+        behind_reshape = source is not None and _reshapes(source, modules)
+        if isinstance(module, layers.Conv2d | layers.Linear) and (source not in quantized or behind_reshape):
             inputs.append(str(node.target))
-        if (
-            isinstance(module, PASS)
-            or node.target in PASS_CALLS
-            or (node.op == "call_method" and node.target in PASS_METHODS)
-        ):
+        if isinstance(module, PASS) or _reshapes(node, modules):
             if source in quantized:
                 quantized.add(node)
         elif (
             isinstance(module, layers._Site) and not _is_last(node) and not _computed_with_reader(module, node, modules)
         ):
+            if isinstance(module, POOLS) and all(_reshapes(user, modules) for user in node.users):
+                continue  # the Linear behind has the quantizer
             outputs.append(str(node.target))
             quantized.add(node)
     return Places(tuple(dict.fromkeys(outputs)), tuple(dict.fromkeys(inputs)), True)
+
+
+def _reshapes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], nn.Flatten)
+    return node.target in (RESHAPES if node.op == "call_function" else RESHAPE_METHODS)
 
 
 def _is_last(node: fx.Node) -> bool:
@@ -104,3 +111,23 @@ def _computed_with_reader(module: nn.Module, node: fx.Node, modules: dict[str, n
         return True
     fuses = isinstance(module, layers.Conv2d | layers.Linear | layers.BatchNorm2d | layers.Add)
     return fuses and isinstance(reader, FUSED)
+
+
+def failing_layer(model: nn.Module, sample: torch.Tensor) -> str:
+    """Path and message of the layer at which a forward pass of `sample` fails; empty when it runs."""
+    entered = [""]
+    handles = [
+        module.register_forward_pre_hook(lambda _module, _args, path=path: entered.append(path))
+        for path, module in model.named_modules()
+    ]
+    was = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(sample)
+    except Exception as e:  # whatever the user's forward raises
+        return f"'{entered[-1]}': {' '.join(str(e).split()) or type(e).__name__}"
+    finally:
+        model.train(was)
+        for handle in handles:
+            handle.remove()
+    return ""

@@ -35,6 +35,12 @@ class WeightQuantizer(nn.Module):
         low, high = q.limits(self.bits, signed=True)
         return q.quantize(weight.detach(), self._broadcast(weight).detach(), 0.0, low, high).to(torch.int8)
 
+    @classmethod
+    def fitting(cls, layer: _Weighted, bits: int) -> WeightQuantizer:
+        """A quantizer whose scales cover every channel of the layer's living weights."""
+        weight = layer.weight if layer.mask is None else layer.weight * layer.mask
+        return cls(q.weight_scale(weight, bits), bits)
+
     def _broadcast(self, weight: Tensor) -> Tensor:
         return self.scale.clamp(min=1e-12).reshape(-1, *[1] * (weight.dim() - 1))
 
@@ -58,6 +64,13 @@ class ActivationQuantizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         low, high = q.limits(self.bits, signed=False)
         return q.fake_quantize(x, self.scale.clamp(min=1e-12), self.zero, low, high)
+
+    @classmethod
+    def covering(cls, low: Tensor, high: Tensor, bits: int = 8) -> ActivationQuantizer:
+        """A quantizer whose integers cover [low, high]."""
+        quantizer = cls(bits)
+        quantizer.set_range(low, high)
+        return quantizer
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Fix scale and zero point so that [low, high] is covered."""
@@ -231,7 +244,7 @@ def own(model: nn.Module) -> nn.Module:
     """Turn nn layers into ours, in place, keeping every tensor; subclasses of the user's are left alone."""
     for module in model.modules():
         if type(module) in OWN:
-            module.__class__ = OWN[type(module)]
+            cast(Any, module).__class__ = OWN[type(module)]
             cast(_Site, module)._open_slots()
     return model
 
@@ -249,7 +262,7 @@ def plain(model: nn.Module) -> nn.Module:
             if isinstance(module, _Site) and slot in module._modules:
                 module._modules[slot] = None
         if type(module) in NN:
-            module.__class__ = NN[type(module)]
+            cast(Any, module).__class__ = NN[type(module)]
     return shadow
 
 

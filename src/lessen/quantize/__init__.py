@@ -1,0 +1,1 @@
+"""Fewer bits: every technique that changes how numbers are stored and computed."""

@@ -1,0 +1,114 @@
+"""Does the packed file compute what the model computes? Agreement and SQNR, and the worst layer by name.
+
+Absolute differences mislead (one rounding step moves an int8 output by its scale), so none is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lessen.artifact.manifest import Fidelity
+from lessen.core.errors import Disagreement
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lessen.artifact.export import Exported
+    from lessen.core.task import Task
+
+SAMPLES = 1000  # at least, where the training split has so many
+FLOAT = (0.999, 60.0)  # least agreement, least SQNR in dB
+INTEGER = (0.985, 20.0)
+
+
+def sqnr_db(reference: np.ndarray, found: np.ndarray) -> float:
+    """10 log10 of signal power over difference power; infinite (as 999) where both are equal.
+
+    >>> round(sqnr_db(np.array([1.0, 0.0]), np.array([1.0, 0.1])), 6)
+    20.0
+    """
+    noise = float(np.square(reference.astype(np.float64) - found).sum())
+    signal = float(np.square(reference.astype(np.float64)).sum())
+    return 999.0 if noise == 0 else 10 * float(np.log10(max(signal, 1e-30) / noise))
+
+
+def samples(task: Task) -> Any:
+    """Model inputs to compare on: the calibration split, topped up from train to 1,000 where it has so many."""
+    import torch
+
+    x = task.split("calibration").x
+    if len(x) < SAMPLES:
+        x = torch.cat([x, task.split("train").x[: SAMPLES - len(x)]])
+    return task.inputs(x[:SAMPLES])
+
+
+def compare(model: nn.Module, file: Path, exported: Exported, task: Task, *, integer: bool) -> Fidelity:
+    """Run file and model on the same samples. Errors: Disagreement beyond the tolerance, naming the worst layer."""
+    import torch
+
+    from lessen.artifact.runtimes import open_session
+
+    x = samples(task)
+    session = open_session([file])
+    model = model.eval()
+    with torch.inference_mode():
+        expected = torch.cat([model(part) for part in x.split(250)]).numpy()
+    found = np.concatenate([session.run(part.numpy()) for part in x.split(250)])
+    least_agreement, least_sqnr = INTEGER if integer else FLOAT
+    fidelity = Fidelity(
+        n=len(x), agreement=float((expected.argmax(1) == found.argmax(1)).mean()), sqnr_db=sqnr_db(expected, found),
+        least_agreement=least_agreement, least_sqnr_db=least_sqnr,
+    )  # fmt: skip
+    if not (fidelity.agreement >= least_agreement and fidelity.sqnr_db >= least_sqnr):
+        layer, ratio = worst_layer(model, exported, x[:64])
+        raise Disagreement(
+            f"the file does not compute what the model computes: {fidelity.agreement:.2%} same class (at least "
+            f"{least_agreement:.2%}), SQNR {fidelity.sqnr_db:.1f} dB (at least {least_sqnr:.0f}) on {len(x)} samples; "
+            f"worst layer '{layer}' at {ratio:.1f} dB; nothing was written"
+        )
+    return fidelity
+
+
+def worst_layer(model: nn.Module, exported: Exported, x: Any) -> tuple[str, float]:
+    """Path of the layer whose output in the file is furthest from its output in the model, and its SQNR in dB."""
+    theirs = _file_outputs(exported, x.numpy())
+    ours = _model_outputs(model, set(theirs), x)
+    ratios = {path: sqnr_db(ours[path], theirs[path]) for path in theirs if path in ours}
+    return min(ratios.items(), key=lambda pair: pair[1], default=("unknown", float("nan")))
+
+
+def _file_outputs(exported: Exported, x: np.ndarray) -> dict[str, np.ndarray]:
+    import onnx
+    import onnxruntime
+
+    proto = onnx.ModelProto()
+    proto.CopyFrom(exported.proto)
+    inferred = {v.name: v for v in onnx.shape_inference.infer_shapes(proto).graph.value_info}
+    known = {path: name for path, name in exported.outputs.items() if name in inferred}
+    for name in dict.fromkeys(known.values()):
+        proto.graph.output.append(inferred[name])
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    values = dict(zip(names, session.run(names, {"x": x}), strict=True))
+    return {path: np.asarray(values[name]) for path, name in known.items()}
+
+
+def _model_outputs(model: nn.Module, paths: set[str], x: Any) -> dict[str, np.ndarray]:
+    import torch
+
+    seen: dict[str, np.ndarray] = {}
+
+    def keep(path: str) -> Any:
+        return lambda module, inputs, output: seen.__setitem__(path, output.detach().numpy())
+
+    handles = [m.register_forward_hook(keep(path)) for path, m in model.named_modules() if path in paths]
+    try:
+        with torch.inference_mode():
+            model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen

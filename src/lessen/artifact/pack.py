@@ -1,0 +1,153 @@
+"""Turn a model into an artifact: a folder that is whole or not there, whose file computes what the model computes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lessen.artifact.load import Artifact
+from lessen.artifact.manifest import NAME, Manifest, entry
+from lessen.artifact.state import STRUCTURE, WEIGHTS, save_model
+from lessen.core.errors import BadArtifact, LessenError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lessen.artifact.export import Exported
+    from lessen.core.recipe import Recipe
+    from lessen.core.record import Cost, Record
+    from lessen.core.task import Task
+
+MODEL = "model.onnx"
+INTEGER_TYPES = {2, 3, 21, 22, 25, 26}  # onnx.TensorProto: uint8, int8, uint4, int4, uint2, int2
+
+
+def pack(
+    model: nn.Module,
+    task: Task,
+    folder: str | Path,
+    *,
+    recipe: str | Recipe = "",
+    seed: int = 0,
+    records: Iterable[Record] = (),
+    parent: Artifact | None = None,
+) -> Artifact:
+    """Write `folder` with model.onnx, structure.json, weights.safetensors and manifest.json.
+
+    parent: the artifact that the recipe started from, for the lineage and to notice a recipe that saved nothing.
+    Errors: Disagreement when the file's outputs are not the model's, BadArtifact when the folder exists or the
+    model cannot be exported, LessenError when the disk is full. On any error nothing is left behind.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise BadArtifact(f"{folder} exists already; choose another folder or remove it")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as e:
+        raise _disk_error(e, folder) from None
+    try:
+        manifest = _write(model, task, unfinished, str(recipe), seed, tuple(records), parent)
+        _sync(unfinished)
+        unfinished.rename(folder)
+    except OSError as e:
+        raise _disk_error(e, folder) from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Artifact(folder, manifest)
+
+
+def _write(
+    model: nn.Module,
+    task: Task,
+    folder: Path,
+    recipe: str,
+    seed: int,
+    records: tuple[Record, ...],
+    parent: Artifact | None,
+) -> Manifest:
+    from lessen.artifact.export import export
+    from lessen.artifact.fidelity import compare
+
+    private = task.copy(model).cpu().eval()
+    exported = export(private, task.inputs(task.split("train").x[:1]))
+    _save(exported, folder / MODEL)
+    integer = any(i.data_type in INTEGER_TYPES for i in exported.proto.graph.initializer)
+    fidelity = compare(private, folder / MODEL, exported, task, integer=integer)
+    save_model(private, folder)
+    files = {MODEL: entry(folder / MODEL, "runnable")}
+    files |= {name: entry(folder / name, "compress") for name in (STRUCTURE, WEIGHTS)}
+    cost = task.cost(private)
+    manifest = Manifest(
+        recipe=recipe, seed=seed, model=str(getattr(private, "builder", type(private).__name__)), task=task.text,
+        task_fingerprint=task.fingerprint, final=task.final, license=task.license, classes=task.classes,
+        shape=task.shape, preprocess=task.preprocess(), cost=cost, fidelity=fidelity, computes=_computes(exported),
+        records=records,
+        lineage=(*parent.manifest.lineage, parent.manifest.id) if parent else (), versions=versions(),
+        notes=_notes(recipe, files[MODEL].bytes, cost, integer, parent), files=files,
+    )  # fmt: skip
+    (folder / NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _save(exported: Exported, file: Path) -> None:
+    file.write_bytes(exported.proto.SerializeToString(deterministic=True))
+
+
+def _computes(exported: Exported) -> str:
+    """In words: what share of the weighted operators read integer weights."""
+    dequantized = {n.output[0] for n in exported.proto.graph.node if n.op_type == "DequantizeLinear"}
+    weighted = [n for n in exported.proto.graph.node if n.op_type in ("Conv", "Gemm", "MatMul")]
+    integer = sum(any(name in dequantized for name in n.input[1:2]) for n in weighted)
+    if not integer:
+        return "float32"
+    return f"int8 weights and uint8 activations in {integer} of {len(weighted)} weighted operators, float32 between"
+
+
+def _notes(recipe: str, size: int, cost: Cost, integer: bool, parent: Artifact | None) -> tuple[str, ...]:
+    """Says so when a recipe won nothing on disk, which is the field's commonest silent failure."""
+    if not recipe or parent is None:
+        return ()
+    before = sum(f.bytes for f in parent.manifest.files.values() if f.role == "runnable")
+    if size < 0.995 * before:
+        return ()
+    fewer = cost.nonzeros < 0.995 * parent.manifest.cost.nonzeros
+    if fewer:
+        share = 1 - cost.nonzeros / max(cost.parameters, 1)
+        return (
+            f"no smaller on disk: {share:.0%} of the weights are zero, but stored as dense float32; transport shrinks",
+        )
+    if integer or cost.parameters < parent.manifest.cost.parameters:
+        return (f"no smaller on disk: {size} bytes against {before}",)
+    return (f"no-op: {size} bytes against {before}, no integer weights and no fewer weights than before",)
+
+
+def versions() -> dict[str, str]:
+    """What the artifact was made with."""
+    names = ("lessen", "torch", "onnx", "onnxscript", "onnxruntime")
+    return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in names}}
+
+
+def _sync(folder: Path) -> None:
+    """Bytes reach the disk before the rename does, so that a crash cannot leave a whole-looking folder."""
+    for path in (*folder.iterdir(), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _disk_error(error: OSError, folder: Path) -> LessenError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return LessenError(
+            f"the disk is full: {folder} could not be written and nothing of it was left; free space and run again"
+        )
+    return LessenError(f"{folder} cannot be written: {error.strerror or error}; choose another folder with -o")
