@@ -18,12 +18,13 @@ from lessen.ops import layers
 Spec = dict[str, Any]
 
 ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
-    layers.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups"),
+    layers.Conv2d: ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+    + ("padding_mode",),
     layers.Linear: ("in_features", "out_features"),
-    layers.BatchNorm2d: ("num_features", "eps", "momentum"),
-    layers.LayerNorm: ("normalized_shape", "eps"),
-    layers.MaxPool2d: ("kernel_size", "stride", "padding", "ceil_mode"),
-    layers.AvgPool2d: ("kernel_size", "stride", "padding"),
+    layers.BatchNorm2d: ("num_features", "eps", "momentum", "affine", "track_running_stats"),
+    layers.LayerNorm: ("normalized_shape", "eps", "elementwise_affine"),
+    layers.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
+    layers.AvgPool2d: ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
     layers.AdaptiveAvgPool2d: ("output_size",),
     layers.GELU: ("approximate",),
     nn.Dropout: ("p",),
@@ -66,8 +67,9 @@ def describe(module: nn.Module, path: str = "") -> Spec:
             "build the model by a function and name it as package.module:function"
         )
     spec: Spec = {"type": kind.__name__, **{a: _json(getattr(module, a)) for a in ARGUMENTS[kind]}}
-    if isinstance(module, layers.Conv2d | layers.Linear):
+    if isinstance(module, layers.Conv2d | layers.Linear | layers.LayerNorm):
         spec["bias"] = module.bias is not None
+    if isinstance(module, layers.Conv2d | layers.Linear):
         spec["mask"] = module.mask is not None
     for slot in ("wq", "iq", "oq"):
         quantizer = getattr(module, slot, None)
