@@ -26,7 +26,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
-    from lessen import catalog
+    catalog = import_module("lessen.catalog")  # `from lessen import catalog` would ask this function again
 
     if name in catalog.techniques():
         return catalog.technique(name)
@@ -34,6 +34,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    from lessen import catalog
+    catalog = import_module("lessen.catalog")
 
     return sorted([*_HOME, *catalog.techniques(), "__version__"])
