@@ -102,8 +102,9 @@ def make(spec: Spec) -> nn.Module:
 
 
 def restore(fresh: nn.Module, specs: dict[str, Spec], tensors: dict[str, Tensor]) -> nn.Module:
-    """Rebuild: put every spec's subtree into a fresh build, then load all tensors strictly."""
+    """Rebuild: put every spec's subtree into a fresh build, then load all tensors strictly; what it froze stays so."""
     model = layers.own(fresh)
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     for path, spec in specs.items():
         if not path:
             model = make(spec)
@@ -118,8 +119,8 @@ def restore(fresh: nn.Module, specs: dict[str, Spec], tensors: dict[str, Tensor]
     for module in layers.weighted(model).values():
         if module.mask is not None:
             module.mask = module.weight.detach() != 0
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter.is_floating_point() and name not in frozen)
     return model
 
 
