@@ -1,0 +1,74 @@
+"""Models of the user's own: `package.module:function(args)` is imported, called and looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch import nn
+
+from lessen.core.errors import BadField, LessenError, UnknownName
+
+
+def build_users(name: str, args: dict[str, Any], shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Call the function with `args`, and with shape and classes where it has parameters of these names.
+
+    Errors: BadField naming what could not be imported, called or used; UnknownName for a missing function.
+    """
+    function = _function(name)
+    try:
+        parameters = signature(function).parameters
+    except (TypeError, ValueError):
+        parameters = {}
+    every = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+    offered = {k: v for k, v in (("shape", shape), ("classes", classes)) if every or k in parameters}
+    try:
+        model = function(**{**offered, **args})
+    except LessenError:
+        raise
+    except Exception as e:  # whatever the user's code raises
+        raise BadField(f"'{name}' failed: {_line(e)}; call it yourself with { ({**offered, **args}) }") from e
+    if not isinstance(model, nn.Module):
+        raise BadField(f"'{name}' returned a {type(model).__name__}; return a torch.nn.Module")
+    _try(name, model, shape, classes)
+    return model
+
+
+def _function(name: str) -> Callable[..., Any]:
+    path, _, attribute = name.partition(":")
+    try:
+        module = import_module(path)
+    except Exception as e:  # a module may raise anything while it is imported
+        raise BadField(
+            f"cannot import '{path}' for model '{name}': {_line(e)}; install it or put its folder on PYTHONPATH"
+        ) from e
+    found = getattr(module, attribute, None)
+    if found is None:
+        public = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        raise UnknownName(f"function of {path}", attribute, public)
+    if not callable(found):
+        raise BadField(f"'{name}' is a {type(found).__name__}; name a function that returns a torch.nn.Module")
+    return found
+
+
+def _try(name: str, model: nn.Module, shape: tuple[int, ...], classes: int) -> None:
+    """One forward pass in evaluation mode: logits (1, classes) must come out."""
+    was = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            y = model.eval()(torch.zeros(1, *shape))
+    except Exception as e:  # whatever the user's forward raises
+        raise BadField(f"the model of '{name}' cannot take a sample of shape {shape}: {_line(e)}") from e
+    finally:
+        for module, training in was.items():
+            module.training = training
+    got = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+    if got != (1, classes):
+        raise BadField(f"the model of '{name}' gives {got} for one sample; give logits of shape (1, {classes})")
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
