@@ -1,0 +1,85 @@
+"""A student learns its teacher's softened shares beside the labels (Hinton et al. 2015, arXiv:1503.02531)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from lessen.core.errors import Refused
+from lessen.core.run import Run
+from lessen.core.task import Task
+from lessen.core.technique import Doc, Range, Technique
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lessen.ops.train import Batch
+
+
+class LogitDistill(Technique):
+    """Trains on alpha * T^2 KL(teacher || student at T) + (1 - alpha) * cross-entropy.
+
+    The teacher is the model from before the recipe; it sees the same augmented batch in the same step.
+    """
+
+    paper: ClassVar[str] = "Hinton et al. 2015, arXiv:1503.02531"
+    neutral: ClassVar[dict] = {"epochs": 0}
+    trains: ClassVar[bool] = True
+
+    epochs: Annotated[int, Range("passes over the training data", 0, 10_000)] = 10
+    temperature: Annotated[float, Range("softens both before they are compared", 0.1, 100.0, log=True)] = 4.0
+    alpha: Annotated[float, Range("share of the soft term; the rest is the labels'", 0.0, 1.0)] = 0.9
+    lr: Annotated[float, Range("learning rate at its peak", 1e-6, 10.0, log=True)] = 0.05
+    batch: Annotated[int, Range("samples a step", 2, 65_536, log=True)] = 128
+    optimizer: Annotated[Literal["sgd", "adamw", "muon"], Doc("muon moves hidden weights, AdamW the rest")] = "sgd"
+    schedule: Annotated[
+        Literal["cosine", "onecycle", "step", "constant"], Doc("the learning rate over the run")
+    ] = "cosine"  # fmt: skip
+    warmup: Annotated[float, Range("epochs in which the learning rate rises", 0.0, 1_000.0)] = 0.0
+    weight_decay: Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)] = 5e-4
+    smoothing: Annotated[float, Range("share of the labels' target spread over all classes", 0.0, 0.9)] = 0.0
+    augment: Annotated[bool, Doc("change training samples at random")] = True
+
+    def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
+        import torch
+
+        from lessen.ops import layers, losses, train
+
+        plan = train.Plan(**{k: v for k, v in self if k not in ("temperature", "alpha")})
+        teacher: nn.Module = task.copy(run.origin).eval()
+        known, asked = outputs(teacher, task), outputs(model, task)
+        if known != asked:
+            raise Refused(
+                f"LogitDistill cannot teach {asked} classes by a teacher of {known}; use a teacher of this task"
+            )
+        if same(teacher, model):
+            run.notes.append("the teacher is the model itself; put Student or a compression before LogitDistill")
+        run.details["teacher"] = str(getattr(teacher, "builder", type(teacher).__name__))
+
+        def loss(student: nn.Module, batch: Batch) -> Tensor:
+            with torch.inference_mode():
+                known = teacher.to(batch.x.device)(batch.x)
+            found = student(batch.x)
+            hard = task.loss(found, batch.y, self.smoothing)
+            return self.alpha * losses.soft_targets(found, known, self.temperature) + (1 - self.alpha) * hard
+
+        return train.fit(layers.own(model), task, plan, run, loss=loss)
+
+
+def outputs(model: nn.Module, task: Task) -> int:
+    """How many classes the model tells apart."""
+    import torch
+
+    was = model.training
+    with torch.inference_mode():
+        x = task.inputs(task.split("calibration").x[:1])
+        y = model.eval()(x.to(next(model.parameters()).device))
+    model.train(was)
+    return y.shape[1]
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether both hold the same tensors."""
+    import torch
+
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(a[k].shape == b[k].shape and torch.equal(a[k], b[k]) for k in a)
