@@ -1,0 +1,91 @@
+"""One model, one recipe, one artifact: what `lessen train` and `lessen compress` do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lessen.core.errors import BadArtifact
+from lessen.core.run import Run, silent
+from lessen.core.text import split_pair
+
+if TYPE_CHECKING:
+    from lessen.artifact import Artifact
+    from lessen.core.recipe import Recipe
+    from lessen.core.task import Task
+
+Progress = Callable[[float, str], None]
+
+
+def train(
+    task: Task, model: str, folder: Path, recipe: Recipe, *, seed: int = 0, progress: Progress = silent
+) -> Artifact:
+    """Train a fresh model by `recipe` and pack it: the baseline of later recipes.
+
+    A training that was killed goes on where it stopped when the same call is made again.
+    """
+    from lessen import artifact
+
+    _refuse_existing(folder)
+    with task.seeded(seed):
+        fresh = task.build(model)
+    checkpoint = folder.with_name(f".{folder.name}.partial")
+    run = Run(origin=fresh, checkpoint=checkpoint, progress=progress)
+    trained, records = recipe.apply(fresh, task, seed=seed, run=run)
+    packed = artifact.pack(trained, task, folder, seed=seed, records=records)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return packed
+
+
+def start(
+    what: str, output: Path, *, seed: int = 0, weights: Path | None = None, trust_pickle: bool = False,
+    progress: Progress = silent,
+) -> tuple[Artifact, Task]:  # fmt: skip
+    """The baseline that a recipe starts from, and its task.
+
+    what: an artifact's folder, or TASK/MODEL. The latter is trained in the task's own way, or takes the user's
+    `weights`, and is kept in `<output>-baseline`; a baseline that stands there already is used again.
+    """
+    from lessen import artifact, catalog
+    from lessen.tasks import task as find
+
+    _refuse_existing(output)
+    if Path(what).exists():
+        base = artifact.load(what)
+        return base, find(base.manifest.task)
+    task_text, model = split_pair(what)
+    task, folder = find(task_text), output.with_name(f"{output.name}-baseline")
+    if folder.exists():
+        base = artifact.load(folder)
+        if (base.manifest.task_fingerprint, base.manifest.seed) != (task.fingerprint, seed) or weights:
+            raise BadArtifact(f"{folder} was made from another task, seed or weights; remove it or choose another -o")
+    elif weights:
+        own = artifact.load_weights(task.build(model), weights, trust_pickle=trust_pickle)
+        base = artifact.pack(own, task, folder, seed=seed)
+    else:
+        base = train(task, model, folder, catalog.recipe(task.baseline), seed=seed, progress=progress)
+    return base, task
+
+
+def compress(
+    base: Artifact, task: Task, recipe: Recipe, folder: Path, *, seed: int = 0, progress: Progress = silent
+) -> Artifact:
+    """Apply a recipe to an artifact's model and pack the result; the recipe goes on from the artifact's own."""
+    from lessen import artifact
+
+    _refuse_existing(folder)
+    earlier = tuple(part for part in base.manifest.recipe.split(" >> ") if part)
+    model = base.model()
+    run = Run(origin=model, done=earlier, progress=progress)
+    changed, records = recipe.apply(model, task, seed=seed, run=run)
+    whole = " >> ".join([*earlier, str(recipe)])
+    records = (*base.manifest.records, *records)
+    return artifact.pack(changed, task, folder, recipe=whole, seed=seed, records=records, parent=base)
+
+
+def _refuse_existing(folder: Path) -> None:
+    """Before hours of training, not after."""
+    if folder.exists():
+        raise BadArtifact(f"{folder} exists already; choose another folder with -o or remove it")

@@ -1,0 +1,198 @@
+"""Steps are cached by content, so recipes that share a beginning share its cost and a killed study goes on.
+
+A step's folder is named by a hash of all that decides its outcome: what came before, the technique with all its
+fields, the seed, the data, the code, and the arithmetic of this machine. It is written under another name and
+renamed: it is whole or not there, and being there means done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lessen
+from lessen.core.errors import BadArtifact, BadStudy, Diverged, LessenError, Refused
+from lessen.core.record import Record
+from lessen.core.run import Run, silent
+from lessen.core.task import Task
+from lessen.core.technique import Technique
+from lessen.core.text import format_call, parse_call
+from lessen.study.lock import turn
+
+RECORD = "record.json"
+VERDICT = "verdict.json"
+VERDICTS: dict[str, type[LessenError]] = {"Refused": Refused, "Diverged": Diverged}  # the same every time: kept, too
+
+
+@dataclass(eq=False)
+class Place:
+    """A model on its way through a recipe; it is built or loaded when first asked for."""
+
+    key: str
+    seed: int
+    make: Callable[[], Any]
+    origin: Place | None = None  # the baseline of this seed; None until it stands
+    done: tuple[str, ...] = ()  # texts since the baseline
+    records: tuple[Record, ...] = ()  # the baseline's first
+
+    @cached_property
+    def model(self) -> Any:
+        return self.make()
+
+    def as_baseline(self) -> Place:
+        """The same place, as what recipes start from."""
+        return Place(self.key, self.seed, lambda: self.model, self, (), self.records)
+
+
+class Steps:
+    """The cache: a folder of steps, and the surroundings that all of its keys share."""
+
+    def __init__(
+        self,
+        folder: Path,
+        task: Task,
+        threads: int = 1,
+        *,
+        save: Callable[[Any, Path], None] | None = None,
+        load: Callable[[Path], Any] | None = None,
+    ) -> None:
+        from lessen.artifact.state import load_model, save_model
+
+        self.folder, self.task = folder, task
+        self.save, self.load = save or save_model, load or load_model
+        self.surroundings = (task.fingerprint, threads, *arithmetic())
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def start(self, model: str, seed: int) -> Place:
+        """A fresh model of that seed, not built yet."""
+
+        def build() -> Any:
+            with self.task.seeded(seed):
+                return self.task.build(model)
+
+        sources = (rooms("models", "tasks", "ops", "kernels"), module_hash(model), module_hash(self.task.text))
+        return Place(digest(model, seed, *sources, *self.surroundings), seed, build)
+
+    def key(self, place: str, technique: Technique, seed: int) -> str:
+        """Names the step that `technique` makes from the place of that key."""
+        fields = format_call(type(technique).__name__, dict(technique))
+        return digest(place, fields, seed, file_hash(type(technique)), rooms("ops", "kernels"), *self.surroundings)
+
+    def has(self, key: str) -> bool:
+        return (self.folder / key).is_dir()
+
+    def take(self, place: Place, technique: Technique, progress: Callable[[float, str], None] = silent) -> Place:
+        """Go one step on: from the cache, or by applying the technique. Errors: those of the technique."""
+        key = self.key(place.key, technique, place.seed)
+        if not self.has(key):
+            with turn(self.folder / f"{key}.lock"):  # two studies on one cache wait for each other's steps
+                if not self.has(key):
+                    self._make(key, place, technique, progress)
+        record = self._record(key, technique)
+        done = () if place.origin is None else (*place.done, str(technique))
+        return Place(key, place.seed, lambda: self._load(key, technique), place.origin, done, (*place.records, record))
+
+    def _make(self, key: str, place: Place, technique: Technique, progress: Callable[[float, str], None]) -> None:
+        partial = self.folder / f"{key}.partial"  # stays when this process dies, for the training loop to go on from
+        partial.mkdir(exist_ok=True)
+        origin = None if place.origin is None else self.task.copy(place.origin.model)  # a teacher may be changed freely
+        run = Run(origin=origin, done=place.done, checkpoint=partial, progress=progress)
+        try:
+            model, record = technique.apply(place.model, self.task, seed=place.seed, run=run)
+        except tuple(VERDICTS.values()) as e:
+            verdict = {"technique": str(technique), "seed": place.seed, "kind": type(e).__name__, "message": str(e)}
+            self._keep(key, lambda folder: (folder / VERDICT).write_text(json.dumps(verdict), encoding="utf-8"))
+        else:
+            self._keep(key, lambda folder: self._write(folder, model, record))
+        shutil.rmtree(partial, ignore_errors=True)
+
+    def _write(self, folder: Path, model: Any, record: Record) -> None:
+        self.save(model, folder)
+        (folder / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+    def _keep(self, key: str, write: Callable[[Path], object]) -> None:
+        temporary = self.folder / f"{key}.new"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            write(temporary)
+            temporary.rename(self.folder / key)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _record(self, key: str, technique: Technique) -> Record:
+        folder = self.folder / key
+        try:
+            if (folder / VERDICT).is_file():
+                verdict = json.loads((folder / VERDICT).read_text(encoding="utf-8"))
+                raise VERDICTS[verdict["kind"]](verdict["message"])
+            return Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError) as e:  # pydantic's error is a ValueError
+            raise self._damaged(key, technique, e) from None
+
+    def _load(self, key: str, technique: Technique) -> Any:
+        """What later steps get is what the disk holds, so that a resumed study computes the same."""
+        try:
+            return self.load(self.folder / key)
+        except BadArtifact as e:
+            raise self._damaged(key, technique, e) from None
+
+    def _damaged(self, key: str, technique: Technique, error: Exception) -> BadStudy:
+        shutil.rmtree(self.folder / key, ignore_errors=True)
+        reason = str(error).splitlines()[0]
+        return BadStudy(f"the kept step {technique} was damaged ({reason}) and is gone; run again to make it anew")
+
+
+def digest(*parts: Any) -> str:
+    """32 hex digits over all parts, each kept apart from the next."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+
+
+@cache
+def arithmetic() -> tuple[str, str]:
+    """What decides the last bits of a float on this machine: torch's version and the CPU's instructions."""
+    import torch
+
+    return torch.__version__, torch.backends.cpu.get_cpu_capability()
+
+
+@cache
+def rooms(*names: str) -> str:
+    """Hash of all source files of these rooms; a room that does not exist is empty."""
+    home = Path(lessen.__file__).parent
+    files = sorted(f for name in names for f in (home / name).rglob("*") if f.suffix in {".py", ".cpp", ".h", ".cu"})
+    return digest(*[(str(f.relative_to(home)), hashed([f])) for f in files])
+
+
+@cache
+def file_hash(kind: type) -> str:
+    """Hash of the file that a class is written in."""
+    try:
+        return hashed([Path(inspect.getfile(kind))])
+    except (TypeError, OSError):  # typed into a shell: there is no file
+        return kind.__qualname__
+
+
+def module_hash(text: str) -> str:
+    """Hash of the user's own module in `package.module:function(...)`; empty for our own names."""
+    module, colon, _ = parse_call(text).name.partition(":")
+    try:
+        spec = find_spec(module) if colon else None
+    except ModuleNotFoundError:  # building it says so better
+        return ""
+    return hashed([Path(spec.origin)]) if spec and spec.origin else ""
+
+
+def hashed(files: Iterable[Path]) -> str:
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.read_bytes())
+    return found.hexdigest()
