@@ -1,0 +1,1 @@
+"""Fewer weights: every technique that takes weights or whole channels away."""
