@@ -1,0 +1,1 @@
+"""Thinner layers: every technique that writes a weight as a product."""

@@ -1,0 +1,168 @@
+"""A weight as the product of two thinner ones: truncated SVD of linear and convolution layers.
+
+Linear (out, in) -> (r, in), (out, r). Convolution (out, in, kh, kw) -> the same kernel to r channels, then 1x1 to out
+(Zhang et al. 2016, arXiv:1505.06798). The singular values are split evenly: of all exact factor pairs that one has the
+smallest sum of squares, so both factors train at one learning rate and weight decay favours neither.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lessen.ops import layers
+
+By = Literal["energy", "rank"]
+
+
+class Factors(NamedTuple):
+    """first (r, n) and second (m, r); second @ first approximates the matrix (m, n)."""
+
+    first: Tensor
+    second: Tensor
+
+
+def svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """u (m, k), s (k,), v (k, n) in float64, largest first; the sign makes each u's largest entry positive."""
+    u, s, v = torch.linalg.svd(matrix.detach().double(), full_matrices=False)
+    sign = torch.sign(u.gather(0, u.abs().argmax(0, keepdim=True))).flatten()
+    return u * sign, s, v * sign[:, None]
+
+
+def rank(s: Tensor, keep: float, by: By) -> int:
+    """Singular values to keep: the fewest that hold the share `keep` of their squares, or that share of their number.
+
+    At least one; all of them when keep is 1.
+
+    >>> rank(torch.tensor([3.0, 1.0, 0.0]), 0.9, "energy"), rank(torch.tensor([3.0, 1.0, 0.0, 0.0]), 0.5, "rank")
+    (1, 2)
+    """
+    if keep >= 1:
+        return len(s)
+    if by == "rank":
+        return max(1, round(len(s) * keep))
+    share = s.square().cumsum(0)
+    return min(len(s), 1 + int((share < keep * share[-1]).sum()))
+
+
+def truncated(u: Tensor, s: Tensor, v: Tensor, r: int) -> Factors:
+    """The best approximation of rank r (Eckart & Young 1936), singular values split evenly."""
+    root = s[:r].sqrt()
+    return Factors(root[:, None] * v[:r], u[:, :r] * root)
+
+
+def relative_error(matrix: Tensor, approximation: Tensor) -> float:
+    """Frobenius norm of the difference over that of the matrix; 0 for a matrix of zeros that stays so."""
+    norm, difference = matrix.double().norm(), (matrix.double() - approximation.double()).norm()
+    return float(difference / norm) if norm > 0 else float(difference)
+
+
+Layer = layers.Conv2d | layers.Linear
+
+
+class Target(NamedTuple):
+    """Where a factorization can stand: a layer, or the pair that an earlier one made of it."""
+
+    path: str
+    module: nn.Module
+    first: Layer
+    second: Layer | None
+
+    def matrix(self) -> Tensor:
+        """The effective weight (out, rest) in float64, multiplied out for a pair."""
+        weight = self.first.effective_weight().detach().double().flatten(1)
+        return weight if self.second is None else self.second.effective_weight().detach().double().flatten(1) @ weight
+
+    @property
+    def last(self) -> Layer:
+        return self.second or self.first
+
+    def masked(self) -> bool:
+        return self.first.mask is not None or self.last.mask is not None
+
+
+def targets(model: nn.Module) -> tuple[list[Target], list[str]]:
+    """All layers and earlier pairs inside the model, and paths of layers that cannot be factored."""
+    found: list[Target] = []
+    grouped: list[str] = []
+    inside: set[nn.Module] = {model}
+    for path, module in model.named_modules():
+        if module in inside:
+            continue
+        pair = _pair(module)
+        if pair is not None:
+            found.append(Target(path, module, *pair))
+            inside.update(pair)
+        elif isinstance(module, layers.Conv2d) and (module.groups > 1 or module.padding_mode != "zeros"):
+            grouped.append(path)
+        elif isinstance(module, layers.Conv2d | layers.Linear):
+            found.append(Target(path, module, module, None))
+    return found, grouped
+
+
+def _pair(module: nn.Module) -> tuple[Layer, Layer] | None:
+    """The two layers of a Sequential that compute one linear map: nothing between them but a quantizer."""
+    if type(module) is not nn.Sequential or len(module) != 2:
+        return None
+    first, second = module
+    if isinstance(first, layers.Linear) and isinstance(second, layers.Linear):
+        return (first, second) if first.bias is None else None
+    if not (isinstance(first, layers.Conv2d) and isinstance(second, layers.Conv2d)):
+        return None
+    pointwise = (second.kernel_size, second.stride, second.padding, second.groups) == ((1, 1), (1, 1), (0, 0), 1)
+    simple = first.bias is None and first.groups == 1 and first.padding_mode == "zeros"
+    return (first, second) if pointwise and simple else None
+
+
+def bits(target: Target, r: int | None = None) -> int:
+    """Stored bits of the weights and of their quantizers: now, or after factoring to rank r."""
+    m, n, quantized = len(target.last.weight), target.first.weight[0].numel(), target.first.wq is not None
+    if r is not None:
+        scales = 32 * (r + m + 1) if quantized else 0  # of both weights and of the tensor between
+        return r * n * _weight_bits(target.first) + m * r * _weight_bits(target.last) + scales
+    parts = [target.first] if target.second is None else [target.first, target.second]
+    scales = 32 * (sum(len(p.weight) for p in parts) + len(parts) - 1) if quantized else 0
+    return sum(p.weight.numel() * _weight_bits(p) for p in parts) + scales
+
+
+def saves(target: Target, r: int) -> bool:
+    """Whether rank r has fewer weights (which is as good as fewer multiplications) and fewer bits than now."""
+    m, n = len(target.last.weight), target.first.weight[0].numel()
+    now = target.first.weight.numel() + (target.last.weight.numel() if target.second is not None else 0)
+    return r * (m + n) < now and bits(target, r) < bits(target)
+
+
+def factored(target: Target, factors: Factors) -> nn.Sequential:
+    """The two layers: the first reads as before, the second adds the bias and hands on to the old output slot.
+
+    Weight bits go to both with fresh scales. The tensor between them gets no quantizer here: it needs calibration.
+    """
+    old, last, r = target.first, target.last, len(factors.first)
+    if isinstance(old, layers.Conv2d):
+        first = layers.Conv2d(old.in_channels, r, old.kernel_size, old.stride, old.padding, old.dilation, bias=False)  # type: ignore[arg-type]
+        second: Layer = layers.Conv2d(r, len(last.weight), 1, bias=last.bias is not None)
+    else:
+        first = layers.Linear(old.in_features, r, bias=False)
+        second = layers.Linear(r, last.weight.shape[0], bias=last.bias is not None)
+    for layer, value, like in ((first, factors.first, old), (second, factors.second, last)):
+        weight = value.reshape(layer.weight.shape).to(like.weight)
+        layer.weight = nn.Parameter(weight.contiguous(), like.weight.requires_grad)
+        if like.wq is not None:
+            layer.wq = layers.WeightQuantizer.fitting(layer, like.wq.bits)
+    second.bias = last.bias
+    first.iq, second.oq = old.iq, last.oq
+    return nn.Sequential(first, second).train(target.module.training)
+
+
+def replace(model: nn.Module, changed: dict[nn.Module, nn.Module]) -> None:
+    """Put new modules wherever the old ones stand, also where one stands twice."""
+    for parent in model.modules():
+        for name, child in parent._modules.items():
+            if child in changed:
+                parent._modules[name] = changed[child]
+
+
+def _weight_bits(layer: Layer) -> int:
+    return layer.weight.element_size() * 8 if layer.wq is None else layer.wq.bits
