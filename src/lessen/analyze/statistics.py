@@ -1,0 +1,141 @@
+"""How sure a number is: intervals of shares, spreads over seeds, differences with the smallest that could be seen.
+
+Wilson 1927 for shares; for differences the pigeonhole bootstrap (Owen 2007, arXiv:0711.3114), which resamples
+seeds and test images together, since both are samples and three seeds alone have only ten resamples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist, fmean, stdev
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lessen.analyze.power import smallest_effect
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def wilson(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share, `right` of `n`.
+
+    >>> low, high = wilson(9, 10)
+    >>> round(low, 4), round(high, 4)
+    (0.5958, 0.9821)
+    """
+    if not (n > 0 and 0 <= right <= n and 0 < confidence < 1):
+        raise ValueError(f"no share: {right} of {n} at confidence {confidence}")
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    middle = (right + z2 / 2) / (n + z2)
+    half = math.sqrt(z2 * right * (n - right) / n + z2 * z2 / 4) / (n + z2)
+    # rounding must not move the ends that are exact
+    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)
+
+
+class Summary(NamedTuple):
+    """Mean, sample standard deviation (NaN for one value: nothing is known of the spread) and count."""
+
+    mean: float
+    sd: float
+    n: int
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Mean and spread of repeated runs.
+
+    >>> summary([1.0, 2.0, 3.0])
+    Summary(mean=2.0, sd=1.0, n=3)
+    """
+    if not values:
+        raise ValueError("no values to summarize")
+    return Summary(fmean(values), stdev(values) if len(values) > 1 else math.nan, len(values))
+
+
+class Difference(NamedTuple):
+    """Score of recipe A minus score of recipe B over the same seeds and the same test images.
+
+    low, high: 95 % of the bootstrap's means. With few seeds they are too narrow, because resampling s seeds shows
+    only (s - 1) / s of their variance; so `clear` also asks for a t-test with the seeds' degrees of freedom.
+    smallest: the true difference that such a test would show in 80 of 100 studies like this one; NaN where no
+    spread was seen.
+    """
+
+    value: float
+    low: float
+    high: float
+    error: float  # standard error, by analysis of variance
+    freedom: int  # its degrees of freedom (Satterthwaite), between seeds - 1 and images - 1
+    smallest: float
+    seeds: int
+    images: int
+
+    @property
+    def clear(self) -> bool:
+        """The interval lacks zero, and so does the t interval."""
+        from scipy.special import stdtrit
+
+        return not self.low <= 0 <= self.high and abs(self.value) > stdtrit(self.freedom, 0.975) * self.error
+
+    def __str__(self) -> str:
+        seeds = "1 seed, so other seeds may differ" if self.seeds == 1 else f"{self.seeds} seeds"
+        limit = f"; a difference below {100 * self.smallest:.2f} points would usually not have been seen"
+        return (
+            f"{100 * self.value:+.2f} points (95 % {100 * self.low:+.2f} to {100 * self.high:+.2f}; {seeds}; "
+            f"{self.images} images), {'clear' if self.clear else 'not clear'}{limit if self.smallest > 0 else ''}"
+        )
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> Difference:
+    """Compare two recipes by their right answers: a and b are (seeds, images), 1 or True where right.
+
+    Row s of both comes from seed s, column i from test image i. Each resample draws seeds and images, both with
+    replacement, and keeps the pairs; everything random follows from `seed`.
+    """
+    import numpy as np
+
+    if a.shape != b.shape or a.ndim != 2 or 0 in a.shape:
+        raise ValueError(f"answers must be two arrays (seeds, images) of one shape; got {a.shape} and {b.shape}")
+    d = np.asarray(a, np.int8) - np.asarray(b, np.int8)
+    means = _bootstrap(d, resamples, seed)
+    low, high = np.quantile(means, [0.025, 0.975])
+    error, freedom = _standard_error(d)
+    smallest = smallest_effect(error, 1, freedom) if error > 0 else math.nan
+    return Difference(float(d.mean()), float(low), float(high), error, freedom, smallest, *d.shape)
+
+
+def _bootstrap(d: Any, resamples: int, seed: int) -> Any:
+    """Means (resamples,) of d (seeds, images) with rows and columns drawn with replacement.
+
+    Images whose columns are equal are one kind, so a draw of images is a multinomial draw of kinds: the same
+    distribution as drawing images, at the cost of at most 3^seeds kinds.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(seed)
+    seeds, images = d.shape
+    kinds, counts = np.unique(d, axis=1, return_counts=True)
+    rows = random.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+    total = np.empty(resamples)
+    step = max(1, 2_000_000 // len(counts))  # bounds memory where there are many seeds, hence many kinds
+    for start in range(0, resamples, step):
+        part = slice(start, start + step)
+        columns = random.multinomial(images, counts / images, len(total[part])) / images
+        total[part] = ((rows[part] @ kinds) * columns).sum(1)
+    return total
+
+
+def _standard_error(d: Any) -> tuple[float, int]:
+    """Standard error of the mean of d (seeds, images), both random, and its degrees of freedom.
+
+    The variance is the sum of what the seeds' means and the images' means show; what both show is counted twice,
+    on the safe side. The degrees of freedom are Satterthwaite's, rounded down.
+    """
+    seeds, images = d.shape
+    parts = [
+        (float(d.mean(other).var(ddof=1)) / n, n - 1) for other, n in ((1, seeds), (0, images)) if n > 1
+    ]  # (variance of the mean, degrees of freedom)
+    variance = math.fsum(v for v, _ in parts)
+    if variance == 0:
+        return 0.0, max((n for _, n in parts), default=0)
+    return math.sqrt(variance), max(1, int(variance**2 / math.fsum(v * v / n for v, n in parts)))
