@@ -6,7 +6,6 @@ import errno
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -50,7 +49,9 @@ def pack(
         raise BadArtifact(f"{folder} exists already; choose another folder or remove it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
     except OSError as e:
         raise _disk_error(e, folder) from None
     try:
@@ -89,12 +90,18 @@ def _write(
         recipe=recipe, seed=seed, model=str(getattr(private, "builder", type(private).__name__)), task=task.text,
         task_fingerprint=task.fingerprint, final=task.final, license=task.license, classes=task.classes,
         shape=task.shape, preprocess=task.preprocess(), cost=cost, fidelity=fidelity, computes=_computes(exported),
-        records=records,
+        records=tuple(map(_timeless, records)),
         lineage=(*parent.manifest.lineage, parent.manifest.id) if parent else (), versions=versions(),
         notes=_notes(recipe, files[MODEL].bytes, cost, integer, parent), files=files,
     )  # fmt: skip
     (folder / NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def _timeless(record: Record) -> Record:
+    """Without its times, so that the folder's bytes follow from recipe and seed alone."""
+    history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in record.history)
+    return record.model_copy(update={"seconds": 0.0, "history": history})
 
 
 def _save(exported: Exported, file: Path) -> None:

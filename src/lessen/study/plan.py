@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,7 @@ from pydantic import (
 )
 
 from lessen import catalog
-from lessen.core.errors import BadField, BadRecipe, BadStudy, LessenError, UnknownName
+from lessen.core.errors import BadRecipe, BadStudy, LessenError, UnknownName
 from lessen.core.recipe import Recipe
 from lessen.core.target import Target
 from lessen.core.technique import field_error
@@ -57,6 +56,17 @@ class Study(BaseModel):
             super().__init__(**fields)
         except ValidationError as e:
             raise field_error("Study", type(self), e) from None
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _budget(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        fields: dict[str, Any] = {str(k): tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        try:
+            return Target(**fields)
+        except ValidationError as e:
+            raise field_error("Study.target", Target, e) from None
 
     @field_validator("task", "model")
     @classmethod
@@ -112,11 +122,10 @@ class Study(BaseModel):
         if not isinstance(found, dict):
             raise BadStudy(f"{path} is no study; write name:, task:, model: and recipes:")
         try:
-            return Study.model_validate_json(json.dumps(found, default=str))  # JSON, so that lists are tuples
-        except ValidationError as e:
-            raise field_error(path.name, Study, e) from None
-        except (BadField, BadRecipe) as e:
-            raise type(e)(f"{path.name}: {e}") from None
+            return Study(**{str(key): value for key, value in found.items()})
+        except LessenError as e:
+            e.args = (f"{path.name}: {e}",)
+            raise
 
     def text(self) -> str:
         """The YAML that `read` makes this study from again."""

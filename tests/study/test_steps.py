@@ -1,0 +1,206 @@
+"""Steps are keyed by all that decides their outcome, made once, and whole or not there."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from lessen.catalog import recipe
+from lessen.core.errors import BadStudy, Refused
+from lessen.core.technique import Technique
+from lessen.study import steps as module
+from lessen.study.steps import VERDICT, Steps
+from lessen.tasks import task
+
+MODEL = "cnn(width=0.125)"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return task("digits")
+
+
+@pytest.fixture
+def steps(tmp_path, digits):
+    return Steps(tmp_path / "steps", digits)
+
+
+@pytest.fixture
+def applied(monkeypatch):
+    """Texts of the techniques that were really applied."""
+    seen: list[str] = []
+    original = Technique.apply
+    monkeypatch.setattr(Technique, "apply", lambda self, *a, **k: (seen.append(str(self)), original(self, *a, **k))[1])
+    return seen
+
+
+def through(steps: Steps, text: str, seed: int = 0):
+    place = steps.start(MODEL, seed).as_baseline()
+    for technique in recipe(text):
+        place = steps.take(place, technique)
+    return place
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_a_step_is_applied_once_and_read_back(steps, applied):
+    first = through(steps, "MagnitudePrune() >> Int8()")
+    again = through(steps, "MagnitudePrune() >> Int8()")
+    assert applied == ["MagnitudePrune()", "Int8()"]
+    assert first.records == again.records and [r.technique for r in again.records] == applied
+    assert again.done == ("MagnitudePrune()", "Int8()") and same(first.model, again.model)
+
+
+def test_a_shared_beginning_is_shared(steps, applied):
+    through(steps, "MagnitudePrune() >> Int8()")
+    through(steps, "MagnitudePrune() >> ChannelPrune()")
+    assert applied == ["MagnitudePrune()", "Int8()", "ChannelPrune()"]
+
+
+def test_only_the_longest_beginning_is_loaded(steps, digits):
+    through(steps, "MagnitudePrune() >> Int8()")
+    loaded = []
+    later = Steps(steps.folder, digits, load=lambda folder: (loaded.append(folder.name), steps.load(folder))[1])
+    end = through(later, "MagnitudePrune() >> Int8() >> ChannelPrune()")
+    assert len(loaded) == 1
+    assert end.model is end.model and len(loaded) == 2
+
+
+def test_the_cache_gives_what_the_technique_made(steps, digits):
+    place = steps.start(MODEL, 3).as_baseline()
+    step = recipe("Finetune(epochs=1, lr=0.1)").steps[0]
+    model, _ = step.apply(place.model, digits, seed=3)
+    assert same(steps.take(place, step).model, model)
+
+
+def test_every_surrounding_is_in_the_key(steps, digits, tmp_path, monkeypatch):
+    prune, other = recipe("MagnitudePrune() >> MagnitudePrune(sparsity=0.25)")
+    keys = {
+        steps.key("p", prune, 0), steps.key("q", prune, 0), steps.key("p", other, 0), steps.key("p", prune, 1),
+        Steps(tmp_path, digits, threads=2).key("p", prune, 0),
+        Steps(tmp_path, task("digits(seed=1)")).key("p", prune, 0),
+    }  # fmt: skip
+    monkeypatch.setattr(module, "arithmetic", lambda: ("2.13.0", "NO AVX"))
+    keys.add(Steps(tmp_path, digits).key("p", prune, 0))
+    monkeypatch.setattr(module, "rooms", lambda *names: "changed code")
+    keys.add(steps.key("p", prune, 0))
+    monkeypatch.setattr(module, "file_hash", lambda kind: "changed technique")
+    keys.add(steps.key("p", prune, 0))
+    assert len(keys) == 9
+    assert steps.start(MODEL, 0).key != steps.start(MODEL, 1).key != steps.start("cnn", 1).key
+
+
+def test_a_default_that_changes_changes_the_key(steps, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "digest", lambda *parts: seen.append(parts) or "k")
+    steps.key("p", recipe("MagnitudePrune()").steps[0], 0)
+    assert "sparsity=0.5" in seen[0][1]
+
+
+def test_rooms_see_their_sources():
+    assert module.rooms.__wrapped__("ops") != module.rooms.__wrapped__("ops", "models")
+    assert module.rooms.__wrapped__("no_such_room") == module.digest()
+
+
+def test_a_users_module_is_in_the_key(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine_for_steps.py").write_text("x = 1")
+    before = module.module_hash("mine_for_steps:net(a=1)")
+    (tmp_path / "mine_for_steps.py").write_text("x = 2")
+    assert before != module.module_hash("mine_for_steps:net(a=1)") != ""
+    assert module.module_hash("cnn(width=0.5)") == module.module_hash("no.such.module:net") == ""
+
+
+def refuse(self, model, task, run):
+    raise Refused("no; do Y first")
+
+
+def test_a_verdict_is_kept(steps, applied, monkeypatch):
+    place = steps.start(MODEL, 0).as_baseline()
+    step = recipe("MagnitudePrune()").steps[0]
+    monkeypatch.setattr(type(step), "_apply", refuse)
+    for _ in range(2):
+        with pytest.raises(Refused, match="no; do Y first"):
+            steps.take(place, step)
+    assert applied == ["MagnitudePrune()"]
+    assert [f.name for f in (steps.folder / steps.key(place.key, step, 0)).iterdir()] == [VERDICT]
+
+
+def test_what_may_pass_is_not_kept(steps, monkeypatch):
+    place = steps.start(MODEL, 0).as_baseline()
+    step = recipe("MagnitudePrune()").steps[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(type(step), "_apply", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            steps.take(place, step)
+    assert steps.take(place, step).records[0].after.nonzeros > 0
+
+
+def test_a_half_written_step_is_not_there(steps, digits):
+    def fails(model, folder):
+        (folder / "weights.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    place = steps.start(MODEL, 0).as_baseline()
+    step = recipe("MagnitudePrune()").steps[0]
+    with pytest.raises(OSError, match="No space"):
+        Steps(steps.folder, digits, save=fails).take(place, step)
+    key = steps.key(place.key, step, 0)
+    assert not steps.has(key) and not (steps.folder / f"{key}.new").exists()
+    steps.take(place, step)
+    assert [f.name for f in steps.folder.iterdir()] == [key]  # no lock, no partial, nothing temporary
+
+
+@pytest.mark.parametrize("file", ["record.json", "weights.safetensors"])
+def test_a_damaged_step_goes_and_is_made_again(steps, file):
+    place = through(steps, "MagnitudePrune()")
+    (steps.folder / place.key / file).write_bytes(b"\0\0\0")
+    with pytest.raises(BadStudy, match=r"the kept step MagnitudePrune\(\) was damaged .* run again"):
+        through(steps, "MagnitudePrune()").model  # noqa: B018
+    assert same(through(steps, "MagnitudePrune()").model, place.model)
+
+
+def test_a_technique_may_change_its_teacher(steps, monkeypatch):
+    def spoils(self, model, task, run):
+        for value in run.origin.parameters():
+            value.data.zero_()
+        return model
+
+    base = steps.start(MODEL, 0).as_baseline()
+    step = recipe("MagnitudePrune()").steps[0]
+    monkeypatch.setattr(type(step), "_apply", spoils)
+    steps.take(base, step)
+    assert any(value.abs().sum() > 0 for value in base.model.parameters())
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint(steps, digits, monkeypatch):
+    """The checkpoint's folder outlives the failure, is handed in again, and is removed at the end."""
+    seen = []
+
+    def stops(self, model, task, run):
+        seen.append(sorted(f.name for f in run.checkpoint.iterdir()))
+        (run.checkpoint / "state").write_text("epoch 1")
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        return model
+
+    place = steps.start(MODEL, 0).as_baseline()
+    step = recipe("Finetune(epochs=2)").steps[0]
+    monkeypatch.setattr(type(step), "_apply", stops)
+    with pytest.raises(KeyboardInterrupt):
+        steps.take(place, step)
+    steps.take(place, step)
+    assert seen == [[], ["state"]] and not list(steps.folder.glob("*.partial"))
+
+
+def test_removing_the_cache_changes_nothing(steps):
+    first = through(steps, "Finetune(epochs=1, lr=0.1) >> Int8()")
+    weights = {k: v.clone() for k, v in first.model.state_dict().items()}
+    shutil.rmtree(steps.folder)
+    steps.folder.mkdir()
+    again = through(steps, "Finetune(epochs=1, lr=0.1) >> Int8()").model.state_dict()
+    assert weights.keys() == again.keys() and all(torch.equal(weights[k], again[k]) for k in weights)
