@@ -1,0 +1,34 @@
+"""Where training runs: the devices that torchrun names, else one GPU, else the CPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from lessen.core.errors import Refused
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Precision = Literal["32", "bf16", "16"]
+MIXED: dict[Precision, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def connect(precision: Precision) -> Fabric:
+    """Fabric over the devices of this run. Errors: Refused for 16-bit floats on a CPU."""
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "16" and accelerator == "cpu":
+        raise Refused("precision='16' needs a GPU; use precision='bf16' or '32' on a CPU")
+    world, local = (int(os.environ.get(k, 1)) for k in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    fabric = Fabric(
+        accelerator=accelerator, devices=local, num_nodes=world // local, precision=MIXED[precision],
+        strategy="ddp" if world > 1 else "auto",
+    )  # fmt: skip
+    fabric.launch()
+    return fabric

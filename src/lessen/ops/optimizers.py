@@ -1,0 +1,153 @@
+"""Which optimizer moves which parameter, and which parameters decay.
+
+Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; its step is scaled to AdamW's size
+(Liu et al. 2025, arXiv:2502.16982), so one learning rate serves both. Quantizers' scales move in their logarithm
+(Jain et al. 2020, arXiv:1903.08066).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from lessen.ops import layers
+
+Name = Literal["sgd", "adamw", "muon"]
+QUANTIZERS = (layers.WeightQuantizer, layers.ActivationQuantizer)
+LARGEST = 0.1  # most that a scale's logarithm moves in a step
+MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass
+class Parameters:
+    """A model's trained parameters by how they are treated."""
+
+    matrices: list[nn.Parameter] = field(default_factory=list)  # hidden weights (out, in, ...): decay, Muon's
+    others: list[nn.Parameter] = field(default_factory=list)  # embeddings and the head: decay
+    free: list[nn.Parameter] = field(default_factory=list)  # biases and norms: no decay
+    scales: list[nn.Parameter] = field(default_factory=list)  # of quantizers: no decay, always LogSGD
+
+
+def sort(model: nn.Module) -> Parameters:
+    """Every parameter that wants a gradient, once; the head is the last convolution or linear layer."""
+    found, seen = Parameters(), set()
+    head = next((m for m in reversed(list(model.modules())) if isinstance(m, MATRICES)), None)
+    for module in model.modules():
+        for value in module.parameters(recurse=False):
+            if not value.requires_grad or value in seen:
+                continue
+            seen.add(value)
+            if isinstance(module, QUANTIZERS):
+                found.scales.append(value)
+            elif value.dim() < 2 or isinstance(module, nn.LayerNorm):
+                found.free.append(value)
+            elif isinstance(module, MATRICES) and module is not head:
+                found.matrices.append(value)
+            else:
+                found.others.append(value)
+    return found
+
+
+def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_decay: float) -> Optimizer:
+    """One optimizer over all of the model; `momentum` is Adam's first beta."""
+    p = sort(model)
+    matrices = p.matrices if name == "muon" else []
+    decayed = p.others if name == "muon" else p.matrices + p.others
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": p.free, "weight_decay": 0.0}]
+    groups = [g for g in groups if g["params"]]
+    parts: list[Optimizer] = []
+    if groups and name == "sgd":
+        parts.append(SGD(groups, lr=lr, momentum=momentum))
+    elif groups:
+        parts.append(AdamW(groups, lr=lr, betas=(momentum, 0.999)))
+    if matrices:
+        parts.append(Muon(matrices, lr, momentum, weight_decay))
+    if p.scales:
+        parts.append(LogSGD(p.scales, lr, momentum))
+    return parts[0] if len(parts) == 1 else Joint(parts)
+
+
+class Joint(Optimizer):
+    """Several optimizers that step as one: gradient scaling and clipping must see all parameters at once."""
+
+    def __init__(self, parts: Sequence[Optimizer]) -> None:
+        self.parts = tuple(parts)
+        super().__init__([g for part in self.parts for g in part.param_groups], {})
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self.param_groups = [g for part in self.parts for g in part.param_groups]
+
+
+class LogSGD(Optimizer):
+    """SGD with momentum on the logarithm of positive values: they stay positive and move by a share of themselves.
+
+    A scale is about 0.01 and one clipped weight pulls at it 127 times as hard as at itself, so plain SGD at a
+    weight's learning rate throws it below zero; Adam's step is about `lr` whatever the size of the value.
+    """
+
+    def __init__(self, params: Sequence[nn.Parameter], lr: float, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        (group,) = self.param_groups
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            kept = state.get("momentum", torch.zeros_like(p))
+            state["momentum"] = kept * group["momentum"] + p.grad * p  # d loss / d log p
+            p.mul_((-group["lr"] * state["momentum"]).clamp(-LARGEST, LARGEST).exp())
+
+
+class Muon(Optimizer):
+    """torch's Muon for weights (out, ...) of any rank: it steps 2-D views (out, rest) of the same storage."""
+
+    def __init__(self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+        super().__init__(params, {"lr": lr})
+        for p in params:
+            if not (p.is_contiguous() or _channels_last(p)):
+                p.data = p.data.contiguous()
+        self.views = [nn.Parameter(_matrix(p.detach(), p)) for p in params]
+        self.inner = torch.optim.Muon(
+            self.views, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        (group,) = self.param_groups
+        for p, view in zip(group["params"], self.views, strict=True):
+            view.grad = None if p.grad is None else _matrix(p.grad, p)
+        self.inner.param_groups[0]["lr"] = group["lr"]
+        self.inner.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state_dict)
+
+
+def _matrix(value: Tensor, weight: Tensor) -> Tensor:
+    """(out, in, ...) -> (out, rest), the columns in the order of the weight's memory, so that it is a view of it.
+
+    Muon's step turns with its matrix, so the order of the columns does not matter.
+    """
+    return (value.permute(0, 2, 3, 1) if _channels_last(weight) else value).flatten(1)
+
+
+def _channels_last(weight: Tensor) -> bool:
+    return weight.dim() == 4 and not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,175 @@
+"""Each optimizer's first steps by hand, and which parameter goes where."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from tiny_task import net
+from torch import nn
+
+from lessen.ops import layers, optimizers
+
+
+def quantized():
+    model = layers.own(net())
+    model[0].wq = layers.WeightQuantizer(torch.full((8,), 0.01), 8)
+    model[2].oq = layers.ActivationQuantizer()
+    return model
+
+
+def ids(values):
+    return {id(v) for v in values}
+
+
+def test_sorting():
+    model = quantized()
+    found = optimizers.sort(model)
+    assert ids(found.matrices) == ids([model[0].weight, model[3].weight])
+    assert ids(found.others) == ids([model[8].weight])
+    assert ids(found.free) == ids(
+        [model[1].weight, model[1].bias, model[3].bias, model[4].weight, model[4].bias, model[8].bias]
+    )
+    assert ids(found.scales) == ids([model[0].wq.scale, model[2].oq.scale])
+
+
+def test_frozen_shared_and_embedded_parameters():
+    first, last = nn.Linear(4, 4), nn.Linear(4, 4)
+    last.weight = first.weight
+    first.bias.requires_grad_(False)
+    model = nn.ModuleList([nn.Embedding(3, 4), first, nn.LayerNorm((2, 4)), last])
+    found = optimizers.sort(model)
+    assert ids(found.matrices) == ids([first.weight])
+    assert ids(found.others) == ids([model[0].weight])
+    assert ids(found.free) == ids([model[2].weight, model[2].bias, last.bias])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_only_weights_decay(name):
+    """Without a gradient nothing but decay moves a parameter."""
+    model = quantized()
+    before = {k: v.detach().clone() for k, v in model.named_parameters()}
+    optimizer = optimizers.optimizer(model, name, lr=0.1, momentum=0.0, weight_decay=0.5)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    for k, v in model.named_parameters():
+        decays = k in ("0.weight", "3.weight", "8.weight")
+        assert torch.allclose(v, before[k] * (0.95 if decays else 1.0), rtol=1e-6, atol=0), k
+
+
+def one(name, weight, gradients, **settings):
+    """A linear layer before a head: its weight after steps along the gradients."""
+    model = nn.Sequential(nn.Linear(*weight.shape[::-1], bias=False), nn.Linear(1, 1, bias=False))
+    model[0].weight.data.copy_(weight)
+    optimizer = optimizers.optimizer(model, name, **settings)
+    for gradient in gradients:
+        model[0].weight.grad = gradient.clone()
+        optimizer.step()
+    return model[0].weight.detach()
+
+
+def test_sgd_by_hand():
+    """v1 = 2; w = 1 - .1 * 2 = .8; v2 = .5 * 2 + 4 = 5; w = .8 - .5 = .3."""
+    found = one(
+        "sgd", torch.tensor([[1.0]]), [torch.tensor([[2.0]]), torch.tensor([[4.0]])],
+        lr=0.1, momentum=0.5, weight_decay=0.0,
+    )  # fmt: skip
+    assert found.item() == pytest.approx(0.3)
+
+
+def test_adamw_by_hand():
+    """The first step is lr * sign(g), after decay: 1 * (1 - .1 * .5) - .1."""
+    found = one("adamw", torch.tensor([[1.0]]), [torch.tensor([[3.0]])], lr=0.1, momentum=0.9, weight_decay=0.5)
+    assert found.item() == pytest.approx(0.85, rel=1e-5)
+
+
+def test_muon_steps_by_an_orthogonal_matrix():
+    """Of a gradient with singular values 3 and 1 the step has both near 1, times .2 * sqrt(4) * lr."""
+    u, _ = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))
+    gradient = u[:, :2] @ torch.diag(torch.tensor([3.0, 1.0]))
+    moved = one("muon", torch.zeros(4, 2), [gradient], lr=0.1, momentum=0.0, weight_decay=0.0)
+    size = torch.linalg.svdvals(moved) / (0.1 * 0.2 * 2)
+    assert ((size > 0.6) & (size < 1.3)).all()
+    assert torch.dot(moved.flatten(), gradient.flatten()) < 0
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_muon_on_a_convolution_is_muon_on_its_matrix(channels_last):
+    conv = nn.Conv2d(6, 8, 3, bias=False)
+    flat = nn.Parameter(conv.weight.detach().flatten(1).clone())
+    if channels_last:
+        conv.to(memory_format=torch.channels_last)
+    weight = conv.weight
+    model = nn.Sequential(conv, nn.Linear(1, 1, bias=False))
+    ours = optimizers.optimizer(model, "muon", lr=0.02, momentum=0.9, weight_decay=0.1)
+    theirs = torch.optim.Muon([flat], lr=0.02, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    g = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        gradient = torch.randn(weight.shape, generator=g)
+        weight.grad = gradient.clone(memory_format=torch.preserve_format)
+        flat.grad = gradient.flatten(1).clone()
+        ours.step()
+        theirs.step()
+    if channels_last:  # the columns of the bfloat16 products stand in another order
+        assert (weight.flatten(1) - flat).abs().max() < 0.02 * (0.2 * 54**0.5) * 3 * 0.05
+    else:
+        assert torch.equal(weight.flatten(1), flat)
+
+
+def test_muon_takes_a_weight_of_any_layout():
+    conv = nn.Conv2d(3, 4, 3, bias=False)
+    conv.weight.data = torch.randn(3, 3, 3, 4).permute(3, 0, 1, 2).permute(0, 2, 1, 3)
+    before = conv.weight.detach().clone()
+    optimizer = optimizers.Muon([conv.weight], 0.1, 0.9, 0.0)
+    conv.weight.grad = torch.randn(4, 3, 3, 3)
+    optimizer.step()
+    assert not torch.equal(conv.weight, before)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_quantizer_scales_move_in_their_logarithm(name):
+    """Step 1: log s falls by .1 * (2 * .01) = .002; step 2: by .1 * (.5 * .02 + 2 * s)."""
+    model = quantized()
+    optimizer = optimizers.optimizer(model, name, lr=0.1, momentum=0.5, weight_decay=0.1)
+    wanted = torch.tensor(0.01)
+    for past in (0.0, 0.02):
+        for p in model.parameters():
+            p.grad = torch.full_like(p, 2.0)
+        optimizer.step()
+        wanted = wanted * torch.exp(-0.1 * (0.5 * past + 2 * wanted))
+    assert torch.allclose(model[0].wq.scale, wanted.expand(8), rtol=1e-6)
+
+
+def test_no_gradient_turns_a_scale_negative():
+    scale = nn.Parameter(torch.tensor([0.01, 0.01]))
+    optimizer = optimizers.LogSGD([scale], lr=1.0, momentum=0.9)
+    scale.grad = torch.tensor([1e6, -1e6])
+    optimizer.step()
+    assert scale.tolist() == pytest.approx([0.01 * math.exp(-0.1), 0.01 * math.exp(0.1)])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_state_round_trip_goes_on_alike(name):
+    def steps(model, optimizer, n, seed):
+        g = torch.Generator().manual_seed(seed)
+        for _ in range(n):
+            for p in model.parameters():
+                p.grad = torch.randn(p.shape, generator=g)
+            optimizer.step()
+
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1}
+    a = quantized()
+    one_go = optimizers.optimizer(a, name, **settings)
+    steps(a, one_go, 2, seed=0)
+    b = quantized()
+    b.load_state_dict(a.state_dict())
+    other = optimizers.optimizer(b, name, **settings)
+    other.load_state_dict(copy.deepcopy(one_go.state_dict()))
+    steps(a, one_go, 2, seed=1)
+    for group in other.param_groups:
+        group["lr"] = 0.1  # the groups are live after loading
+    steps(b, other, 2, seed=1)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
