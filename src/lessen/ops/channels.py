@@ -137,7 +137,7 @@ def coupled(graph: tp.DependencyGraph, real: nn.Module, plan: Plan) -> tuple[lis
     """All groups that may be cut, in the graph's order, and notes that name the others."""
     found: list[Coupled] = []
     notes: dict[str, list[str]] = {}
-    for group in graph.get_all_groups():
+    for group in _groups(graph):
         reason = _reason_to_stay(graph, group, real, plan)
         scores = None if reason else importance(group, plan.criterion)
         if scores is None:
@@ -149,6 +149,23 @@ def coupled(graph: tp.DependencyGraph, real: nn.Module, plan: Plan) -> tuple[lis
             notes.setdefault(f"narrower than {plan.round_to} channels", []).extend(_producers(graph, group))
         found.append(Coupled(group[0].dep.target.module, group[0].dep.handler, scores, parts))
     return found, [f"left whole, {reason}: {', '.join(sorted(names))}" for reason, names in notes.items()]
+
+
+def _groups(graph: tp.DependencyGraph) -> Iterator[Any]:
+    """One torch-pruning group, all its channels, for every layer that makes channels of its own.
+
+    Its own `get_all_groups` also starts at depthwise convolutions, which after a concatenation rank several layers as
+    one and can empty one of them. Here the narrowest layer of a group comes first, so that no other is narrower.
+    """
+    seen: set[nn.Module] = set()
+    makers: list[Any] = [n.module for n in graph.module2node.values() if n.type in (OPTYPE.CONV, OPTYPE.LINEAR)]
+    for maker in sorted(makers, key=lambda m: len(m.weight)):
+        if maker in seen:
+            continue
+        pruner: Any = graph.get_pruner_of_module(maker)
+        group = graph.get_pruning_group(maker, pruner.prune_out_channels, list(range(len(maker.weight))))
+        seen.update(dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler))
+        yield group
 
 
 def _producers(graph: tp.DependencyGraph, group: Any) -> list[str]:
