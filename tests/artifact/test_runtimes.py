@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +151,16 @@ def test_missing_file_and_missing_model(tmp_path: Path) -> None:
         open_session([tmp_path / "model.onnx"])
     with pytest.raises(BadArtifact, match=r"0 of the runnable files end in \.onnx"):
         open_session([tmp_path / "model.bin"])
+
+
+def test_nothing_is_sent_or_left_behind(file: Path, tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry would leave a session file among the temporary files and a cache at home."""
+    home = tmp_path / "home"
+    home.mkdir()
+    places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"), str(home))
+    kept = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "CI")}
+    script = (
+        "import sys, pathlib; from lessen.artifact import runtimes; runtimes.open_session([pathlib.Path(sys.argv[1])])"
+    )
+    subprocess.run([sys.executable, "-c", script, str(file)], env=kept | places, check=True)
+    assert list(home.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -16,6 +17,8 @@ import numpy as np
 from lessen.core.errors import BadArtifact, LessenError, UnknownName
 
 RUNTIMES = ("onnxruntime", "openvino")  # each is also the name of its module
+# ONNX Runtime sends events over the network from its import on, also beside a timed run, unless told before.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 QUIET = 3  # ONNX Runtime's log level: errors only, which it raises as well
 
 
