@@ -6,6 +6,7 @@ import re
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from lessen.core.errors import UnknownName
 from lessen.core.recipe import Recipe
@@ -36,6 +37,27 @@ def technique(name: str) -> type[Technique]:
 def family(name: str) -> str:
     """The room a technique lives in: prune, quantize, distill, factorize or nas."""
     return techniques()[name].split(".")[1]
+
+
+def describe(name: str) -> dict[str, Any]:
+    """A technique as JSON: its family, paper and the schema of its fields."""
+    kind = technique(name)
+    return {"family": family(name), "paper": kind.paper, "trains": kind.trains, "schema": kind.model_json_schema()}
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a recipe: its text, and under `$defs` the fields of every technique that may stand in it."""
+    names = "|".join(techniques())
+    step = rf"({names})\([^()]*(\([^()]*\)[^()]*)*\)"
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Recipe",
+        "type": "string",
+        "description": "techniques in order, joined by >>; the text is legal Python: A(x=1) >> B()",
+        "pattern": rf"^\s*{step}(\s*>>\s*{step})*\s*$",
+        "examples": ["ChannelPrune(ratio=0.4) >> LogitDistill(epochs=10) >> Int8()"],
+        "$defs": {name: technique(name).model_json_schema() for name in techniques()},
+    }
 
 
 def recipe(text: str | Recipe) -> Recipe:

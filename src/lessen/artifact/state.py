@@ -18,7 +18,7 @@ WEIGHTS = "weights.safetensors"
 
 def save_model(model: nn.Module, folder: Path) -> None:
     """Write both files into an existing folder. Errors: BadArtifact for a model that cannot be described."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from lessen import models
     from lessen.ops import structure
@@ -30,7 +30,7 @@ def save_model(model: nn.Module, folder: Path) -> None:
         specs = structure.differences(model, models.rebuild(builder))
         described = {"builder": {"name": builder.name, "args": builder.args}, "specs": specs}
     (folder / STRUCTURE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    save_file(structure.tensors(model), folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(structure.tensors(model)))  # save_file would make it private to its owner
 
 
 def load_model(folder: Path) -> nn.Module:

@@ -79,6 +79,16 @@ def split_pair(text: str) -> tuple[str, str]:
     raise BadRecipe(f"cannot read '{text}' as TASK/MODEL; write for example digits/cnn")
 
 
+def with_args(text: str, **args: Any) -> str:
+    """The same call with these arguments set.
+
+    >>> with_args("digits(seed=1)", final=True)
+    'digits(seed=1, final=True)'
+    """
+    call = parse_call(text)
+    return format_call(call.name, {**call.args, **args})
+
+
 def _expression(source: str, text: str) -> ast.expr:
     try:
         return ast.parse(f"({source})", mode="eval").body

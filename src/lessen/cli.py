@@ -1,0 +1,194 @@
+"""The command `lessen`: verbs that parse, call and print. No logic lives here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from lessen import console
+from lessen.core.errors import BadField, LessenError, UnknownName
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Make trained models smaller and faster, and prove what that cost.",
+    epilog="Add --debug to any command to see the traceback of an error.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")]
+Runtime = Annotated[str, typer.Option(help="onnxruntime or openvino (pip install 'lessen[openvino]').")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write; must not exist yet.")]
+
+
+@app.command()
+def demo(output: Annotated[Path, typer.Option("-o", "--output", help="Run folder.")] = Path("runs/demo")) -> None:
+    """Train, compress in a dozen ways, measure and report, on scans of digits that need no download."""
+    study("demo", output)
+
+
+@app.command("list")
+def list_(
+    name: Annotated[Optional[str], typer.Argument(help="A technique; all when left out.")] = None,  # noqa: UP045
+    json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page.")] = False,
+) -> None:
+    """Show the techniques: fields, ranges and papers."""
+    from lessen import catalog
+
+    found = {n: catalog.technique(n) for n in ([name] if name else catalog.techniques())}
+    if json:
+        console.print_json({n: catalog.describe(n) for n in found})
+    elif markdown:
+        print(console.markdown(found, catalog.family))
+    else:
+        console.techniques(found, catalog.family)
+
+
+@app.command()
+def train(
+    what: Annotated[str, typer.Argument(metavar="TASK/MODEL", help="For example digits/cnn or cifar100/resnet20.")],
+    output: Output,
+    recipe: Annotated[str, typer.Option(help="How to train; the task's own way when left out.")] = "",
+    seed: Seed = 0,
+    final: Annotated[
+        bool, typer.Option("--final", help="Train on train + validation, once all choices are made.")
+    ] = False,
+) -> None:
+    """Train a baseline and pack it."""
+    from lessen import catalog
+    from lessen.core.text import split_pair, with_args
+    from lessen.study import once
+    from lessen.tasks import task
+
+    task_text, model = split_pair(what)
+    chosen = task(with_args(task_text, final=True) if final else task_text)
+    how = catalog.recipe(recipe or chosen.baseline)
+    with console.progress(what) as progress:
+        made = once.train(chosen, model, output, how, seed=seed, progress=progress)
+    print(f"{made.folder} is written; measure it by: lessen measure {made.folder}")
+
+
+@app.command()
+def compress(
+    start: Annotated[str, typer.Argument(metavar="TASK/MODEL|ARTIFACT", help="digits/cnn, or an artifact's folder.")],
+    recipe: Annotated[str, typer.Argument(help="In quotes: 'ChannelPrune(ratio=0.4) >> Int8()'.")],
+    output: Output,
+    seed: Seed = 0,
+    weights: Annotated[Optional[Path], typer.Option(help="Your own trained weights for TASK/MODEL.")] = None,  # noqa: UP045
+    trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="Open a pickle that can run code.")] = False,
+    json: Json = False,
+) -> None:
+    """Compress a model by a recipe, pack it, and measure it beside what it came from."""
+    from lessen import catalog
+    from lessen.measure import measure as take
+    from lessen.study import once
+
+    chosen = catalog.recipe(recipe)
+    if not chosen.steps:
+        raise BadField("the recipe is empty; write for example 'Int8()'")
+    with console.progress(start) as progress:
+        base, task = once.start(start, output, seed=seed, weights=weights, trust_pickle=trust_pickle, progress=progress)
+        made = once.compress(base, task, chosen, output, seed=seed, progress=progress)
+    measured = {"before": take(base, task, baseline=base), str(chosen): take(made, task, baseline=base)}
+    _show(measured, json)
+    for note in made.manifest.notes if not json else ():
+        print(note)
+
+
+@app.command()
+def measure(
+    folder: Annotated[Path, typer.Argument(metavar="ARTIFACT")],
+    baseline: Annotated[Optional[Path], typer.Option(help="An artifact to compare with, run by run.")] = None,  # noqa: UP045
+    task: Annotated[str, typer.Option(help="Another task text, for example with data=FOLDER.")] = "",
+    runtime: Runtime = "onnxruntime",
+    threads: Threads = 1,
+    runs: Annotated[int, typer.Option(min=1, help="Timed runs at each batch size.")] = 30,
+    json: Json = False,
+) -> None:
+    """Measure an artifact's files in their runtime: score, bytes, latency, memory."""
+    from lessen.core.target import Target
+    from lessen.measure import measure as take
+    from lessen.tasks import task as find
+
+    if runtime not in ("onnxruntime", "openvino"):
+        raise UnknownName("runtime", runtime, ["onnxruntime", "openvino"])
+    target = Target(runtime=runtime, threads=threads, runs=runs)  # type: ignore[arg-type]
+    chosen = find(task) if task else None
+    measured = {str(baseline): take(baseline, chosen, target=target, baseline=baseline)} if baseline else {}
+    measured[str(folder)] = take(folder, chosen, target=target, baseline=baseline)
+    _show(measured, json)
+
+
+@app.command()
+def study(
+    what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A ready study or a YAML file.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="Run folder; resumed if it exists.")],
+) -> None:
+    """Run recipes x seeds, resume what was stopped, and write the report."""
+    from lessen import report as reports
+    from lessen.study import Study, run
+    from lessen.study.progress import watching
+
+    plan = Study.read(what)
+    with watching(plan) as watch:
+        trials = run(plan, output, watch=watch)
+    failed = sum(t.status == "failed" for t in trials)
+    page = reports.write(output)
+    print(f"{len(trials) - failed} trials done, {failed} failed; report: {page}")
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File; RUN/report.html when left out.")] = None,
+) -> None:
+    """Draw a run's report again, from its rows alone."""
+    from lessen import report as reports
+
+    print(reports.write(folder, output))
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(help="recipe or study")] = "study",
+) -> None:
+    """Print the JSON schema of recipes or of study files."""
+    from lessen import catalog
+    from lessen.study import Study
+
+    known = {"recipe": catalog.schema, "study": Study.model_json_schema}
+    if what not in known:
+        raise UnknownName("schema", what, known)
+    console.print_json(known[what]())
+
+
+def _show(measured: dict[str, Any], json: bool) -> None:
+    if json:
+        console.print_json({name: m.model_dump(mode="json") for name, m in measured.items()})
+    else:
+        console.measurements(measured)
+
+
+def main() -> None:
+    """Run the command; an expected error is one line and exit status 1."""
+    debug = "--debug" in sys.argv
+    sys.argv = [a for a in sys.argv if a != "--debug"]
+    try:
+        app()
+    except KeyboardInterrupt:
+        _stop("stopped; what was done is kept, and the same command goes on from there", 130, debug)
+    except LessenError as e:
+        _stop(str(e), 1, debug)
+    except OSError as e:
+        _stop(f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", 1, debug)
+
+
+def _stop(message: str, code: int, debug: bool) -> None:
+    if debug:
+        raise
+    print(f"lessen: {message}", file=sys.stderr)
+    sys.exit(code)
