@@ -94,12 +94,13 @@ class Executor:
         pack: Callable[..., Artifact] | None = None,
         measure: Callable[..., Measurement] | None = None,
     ) -> None:
-        import lessen
+        from lessen.artifact import pack as real_pack
+        from lessen.measure import measure as real_measure
 
         self.study, self.folder = study, Path(folder)
         self.watch = watch or Watch()
         self.cache = steps or self.folder / "steps"
-        self.pack, self.measure = pack or lessen.pack, measure or lessen.measure
+        self.pack, self.measure = pack or real_pack, measure or real_measure
         self.baselines: dict[int, Artifact] = {}
 
     @cached_property
