@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 from functools import cache
-from itertools import product
+from itertools import islice, product
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
@@ -111,6 +112,7 @@ class Won(NamedTuple):
     """What must never grow again: counted on masks, specs and shapes."""
 
     live: int  # weights that no mask holds at zero
+    unmasked: int | None  # weights in layers without a mask; None for a net with no mask at all
     float_weights: int  # weights without a quantizer
     bare_places: int | None  # places of an integer net that lack a quantizer; None for a net with float activations
     parameters: int
@@ -126,8 +128,10 @@ class Won(NamedTuple):
 def won(model: nn.Module) -> Won:
     weighted = layers.weighted(layers.own(model)).values()
     cost: Cost = task().cost(model)
+    unmasked = sum(m.weight.numel() for m in weighted if m.mask is None)
     return Won(
         sum(m.weight.numel() if m.mask is None else int(m.mask.sum()) for m in weighted),
+        unmasked if any(m.mask is not None for m in weighted) else None,
         sum(m.weight.numel() for m in weighted if m.wq is None),
         bare_places(model), cost.parameters, cost.macs, cost.weight_bits,
     )  # fmt: skip
@@ -139,6 +143,15 @@ def bare_places(model: nn.Module) -> int | None:
         return None
     places, sites = quantizer_places(model), layers.sites(model)
     return sum(sites[p].oq is None for p in places.outputs) + sum(sites[p].iq is None for p in places.inputs)
+
+
+@cache
+def chain(length: int, i: int) -> tuple[str, ...]:
+    """The i-th chain of so many techniques that is not refused, in a seeded order of all chains."""
+    every = list(product(NAMES, repeat=length))
+    random.Random(SEED).shuffle(every)
+    composed = (c for c in every if all(isinstance(after(*c[:n]), After) for n in range(1, length + 1)))
+    return next(islice(composed, i, None))
 
 
 def samples(n: int = 100) -> Tensor:
