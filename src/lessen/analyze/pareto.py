@@ -73,7 +73,7 @@ def recommend(
     able = [i for i, o in enumerate(options) if allowed(o)]
     near = [i for i in able if options[i].drop <= max_drop + ROUNDING]
     smaller = [i for i in able if options[i].size < baseline.size]
-    limit = math.inf if baseline.time is None else baseline.time
+    limit = -math.inf if baseline.time is None else baseline.time
     times = {i: t for i in near if (t := options[i].time) is not None and t < limit}
     return Choice(
         smallest=min((i for i in smaller if i in near), key=lambda i: (options[i].size, options[i].drop), default=None),

@@ -1,0 +1,159 @@
+"""One page that holds everything: rows in, report.html out; it opens without a network and draws without torch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from lessen import __version__
+from lessen.core.trial import Trial
+from lessen.report import figures, provenance, steps, table, words
+from lessen.report.families import WORDS, parts, short
+from lessen.report.layers import layers
+from lessen.report.summary import Line, Summary, summarize
+from lessen.store import Store
+
+
+def write(run_folder: Path | str, out: Path | str | None = None) -> Path:
+    """Draw `report.html` from the rows of a run folder's study.db; returns where it is.
+
+    Errors: BadStudy when there is no study. The file is whole or not there.
+
+    >>> write("runs/demo")  # doctest: +SKIP
+    PosixPath('runs/demo/report.html')
+    """
+    run = Path(run_folder)
+    with Store(run / "study.db") as store:
+        trials, text = store.trials(), store.describe()
+    extra = provenance.from_manifest(run, trials)
+    page = render(trials, text, folder=run.name, extra=extra)
+    target = Path(out) if out is not None else run / "report.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(page.encode("utf-8", "backslashreplace"))
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def render(
+    trials: Iterable[Trial],
+    study: str | Mapping[str, Any] | None = None,
+    *,
+    folder: str = "",
+    extra: Mapping[str, Any] | None = None,
+) -> str:
+    """The page as text. `study` is the study's description; `extra` may name `license` and `versions`."""
+    rows, description = list(trials), provenance.read(study)
+    target = description.get("target")
+    summary = summarize(rows, target if isinstance(target, dict) else None)
+    payload = _payload(summary)
+    scripts = [_plotly(), _asset("report.js")]
+    return _page().render(
+        s=summary, w=words, short=short, parts=parts, title=_title(rows, description), version=__version__,
+        trials=rows, groups=table.groups(summary), roles=lambda line: table.roles(line, summary),
+        cards=_cards(summary), steps={line.number: steps.steps_of(line) for line in summary.lines},
+        families=WORDS, payload=payload, below=_below(payload, summary),
+        machines=provenance.machines(summary), notes=provenance.notes(summary), failures=provenance.failures(rows),
+        facts=provenance.facts(summary, rows, {**description, **(extra or {})}),
+        commands=provenance.commands(folder), study_text=provenance.study_text(description),
+        compress_command=provenance.compress_command, css=Markup(_asset("report.css")),
+        scripts=[Markup(script) for script in scripts], policy=_policy(scripts),
+    )  # fmt: skip
+
+
+def _title(trials: Sequence[Trial], description: Mapping[str, Any]) -> dict[str, str]:
+    first = trials[0] if trials else None
+    return {
+        "study": str(description.get("name") or (first.study if first else "")),
+        "model": first.model if first else "no model yet",
+        "task": first.task if first else "",
+    }
+
+
+def _cards(s: Summary) -> list[tuple[list[str], Line]]:
+    """Chosen recipes with what each was chosen for; one that wins twice is one card."""
+    found: dict[int, tuple[list[str], Line]] = {}
+    for name, line in s.choice.items():
+        if line is not None:
+            found.setdefault(line.number, ([], line))[0].append(table.ROLES[name])
+    return list(found.values())
+
+
+def _payload(s: Summary) -> dict[str, Any]:
+    """All figures as plain data; jinja's tojson escapes it for the inside of a script element."""
+    by_size = figures.scatter(
+        s, lambda x: None if x.runnable is None else x.runnable / 1000,
+        lambda x: tuple(m.bytes.runnable / 1000 for m in x.measured), "runnable files, kB (log scale)",
+    )  # fmt: skip
+    by_time = {
+        f"latency-{batch}": figures.scatter(
+            s, lambda x, b=batch: v.ms.mean if (v := x.speed(b)) else None,
+            lambda x, b=batch: v.ms.values if (v := x.speed(b)) else (),
+            f"latency at batch {batch}, ms (log scale)",
+        )
+        for batch in s.batches
+    }  # fmt: skip
+    recipes = {
+        str(line.number): {
+            "waterfall": steps.waterfall(line, steps.steps_of(line)), "curves": steps.curves(line),
+            "layers": layers(line),
+        }
+        for line in s.lines if line.records
+    }  # fmt: skip
+    return _finite({"figures": {"bytes": by_size, **by_time}, "recipes": recipes})
+
+
+def _finite(node: Any) -> Any:
+    """NaN and infinity as null: JSON has no word for them, and one would silence the whole page."""
+    if isinstance(node, dict):
+        return {key: _finite(item) for key, item in node.items()}
+    if isinstance(node, list | tuple):
+        return [_finite(item) for item in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
+
+
+def _below(payload: Mapping[str, Any], s: Summary) -> list[Line]:
+    """Recipes that lie below the drawn range of scores."""
+    numbers = {n for figure in payload["figures"].values() if figure for n in figure["below"]}
+    return [line for line in s.lines if line.number in numbers]
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A content security policy: only these very scripts run, and nothing is ever loaded from anywhere."""
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    sources = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:;"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _plotly() -> str:
+    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("lessen.report") / name).read_text(encoding="utf-8")
+
+
+@cache
+def _page() -> Any:
+    loader = Environment(
+        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return loader.get_template("report.html.jinja")

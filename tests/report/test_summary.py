@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+from fake_study import trials
+
+from lessen.analyze.statistics import wilson
+from lessen.core.record import Score
+from lessen.core.trial import Trial
+from lessen.report.summary import summarize
+
+
+def scored(
+    trial: Trial, validation: float | None, test: float, ratio: float = 1.0, runnable: int | None = None
+) -> Trial:
+    seen = trial.measurement
+    assert seen is not None
+    score = None if validation is None else Score(value=validation, low=0.0, high=1.0, n=225)
+    size = seen.bytes if runnable is None else seen.bytes.model_copy(update={"runnable": runnable})
+    latency = tuple(x.model_copy(update={"ratio": ratio}) for x in seen.latency)
+    changed = seen.model_copy(
+        update={"validation": score, "test": Score(value=test, low=0, high=1, n=898), "bytes": size, "latency": latency}
+    )
+    return trial.model_copy(update={"measurement": changed})
+
+
+def study(rows: list[tuple[str, float, float, float, int]]) -> list[Trial]:
+    """(recipe, validation drop of seed 0 and of seed 1, latency ratio, runnable bytes)."""
+    base = trials(recipes=("",))
+    found = [scored(base[0], 0.98, 0.97, 1.0, 1000), scored(base[1], 0.96, 0.95, 1.0, 1000)]
+    for recipe, first, second, ratio, runnable in rows:
+        for trial, drop, top in ((base[0], first, 0.98), (base[1], second, 0.96)):
+            row = trial.model_copy(update={"recipe": recipe})
+            found.append(scored(row, top - drop, top - drop - 0.01, ratio, runnable))
+    return found
+
+
+ROWS = [("A()", 0.004, 0.008, 0.5, 400), ("B()", 0.02, 0.03, 0.2, 100), ("C()", -0.002, 0.0, 0.9, 900)]
+
+
+def test_numbers_by_hand():
+    s = summarize(study(ROWS))
+    a = s.lines[1]
+    assert (a.number, a.recipe, a.runnable) == (1, "A()", 400)
+    assert a.validation and a.validation.mean == pytest.approx((0.976 + 0.952) / 2)
+    assert a.drop and a.drop.mean == pytest.approx(0.006)
+    assert a.drop.sd == pytest.approx(0.004 / 2**0.5)
+    assert a.interval == wilson(round(898 * a.test.mean), 898)  # type: ignore[union-attr]
+    # pairs differ by 0.004, 0.01 and 0.002 within recipes: sum of squares / 2 over 3 degrees of freedom
+    assert s.freedom == 3
+    assert s.spread == pytest.approx(((0.004**2 + 0.01**2 + 0.002**2) / 2 / 3) ** 0.5)
+    assert s.visible == pytest.approx((3.1824 + 0.9785) * s.spread / 2**0.5, rel=1e-3)  # t quantiles of 3
+
+
+def test_validation_chooses():
+    s = summarize(study(ROWS))
+    assert {k: v and v.recipe for k, v in s.choice.items()} == {
+        "smallest": "A()", "fastest": "A()", "most_accurate": "C()",
+    }  # fmt: skip
+    assert s.on_front == {1, 2, 3}
+    assert summarize(study(ROWS), {"max_drop": 0.05}).choice["smallest"].recipe == "B()"  # type: ignore[union-attr]
+    assert summarize(study(ROWS), {"max_bytes": 50}).choice["most_accurate"] is None
+
+
+def test_test_scores_change_no_choice():
+    rows, turned = study(ROWS), []
+    for trial in rows:
+        seen = trial.measurement
+        assert seen is not None
+        test = seen.test.model_copy(update={"value": 0.99 if trial.recipe == "B()" else 0.1})
+        turned.append(trial.model_copy(update={"measurement": seen.model_copy(update={"test": test})}))
+    before, after = summarize(rows), summarize(turned)
+    assert after.on_front == before.on_front
+    assert [x and x.recipe for x in after.choice.values()] == [x and x.recipe for x in before.choice.values()]
+
+
+def test_a_recipe_with_a_failed_seed_is_not_recommended():
+    rows = study(ROWS)
+    rows[3] = rows[3].model_copy(update={"status": "failed", "error": "no", "measurement": None, "records": ()})
+    s = summarize(rows)
+    assert len(s.lines[1].done) == len(s.lines[1].failed) == 1
+    assert s.choice["smallest"].recipe == "C()"  # type: ignore[union-attr]
+    assert s.seeds == 1
+
+
+def test_drops_pair_each_seed_with_its_own_baseline():
+    rows = [t for t in study(ROWS) if t.key != ("A()", 0)]
+    a = next(line for line in summarize(rows).lines if line.recipe == "A()")
+    assert a.drop and a.drop.values == pytest.approx((0.008,))  # not against the mean of both baselines
+
+
+def test_a_final_study_chooses_nothing():
+    rows = [scored(t, None, 0.9) for t in study(ROWS)]
+    s = summarize(rows)
+    assert s.scored_by == "test"
+    assert set(s.choice.values()) == {None}
+
+
+def test_no_baseline_no_choice():
+    s = summarize([t for t in study(ROWS) if t.recipe])
+    assert s.baseline is None
+    assert set(s.choice.values()) == {None}
+    assert summarize([]).lines == ()
