@@ -228,6 +228,8 @@ def test_bad_data_is_named(images: Images) -> None:
         ImageTask(replace(images, classes=("cat", "dog")))
     with pytest.raises(BadData, match="class 'fox' has no training image left"):
         ImageTask(replace(images, classes=("cat", "dog", "elk", "fox")))
+    with pytest.raises(BadData, match=r"class 'dog' has no .* or raise limit"):
+        ImageTask(replace(images, y=np.resize([0] * 99 + [1, 2], 300)), Settings(limit=4))
     with pytest.raises(BadField, match=r"images\.validation = 300 leaves no training image; there are 300"):
         ImageTask(images, Settings(validation=300))
     with pytest.raises(BadField, match=r"images\.crop = 8 is too far for images of 8 px"):

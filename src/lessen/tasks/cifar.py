@@ -97,9 +97,8 @@ def _load(layout: Layout, data: str, verify: bool) -> Images:
     if root is None:
         source.download(URL + layout.archive, layout.md5, source.cache())
         root = source.cache() / layout.folder
-    *train, test, meta = (
-        (root / file, read_pickle(root / file, md5 if verify else None)) for file, md5 in layout.files.items()
-    )
+    paths = {source.path_of(root, file) or root / file: md5 for file, md5 in layout.files.items()}
+    *train, test, meta = ((path, read_pickle(path, md5 if verify else None)) for path, md5 in paths.items())
     batches = [_batch(path, content, layout.labels) for path, content in train]
     test_x, test_y = _batch(*test, layout.labels)
     return Images(

@@ -49,7 +49,7 @@ class Fashion(Settings):
             images[:, None], labels.astype("int64"), test_images[:, None], test_labels.astype("int64"),
             classes=CLASSES,
             license="MIT (Zalando SE 2017)",
-            baseline="Finetune(epochs=15, lr=0.1)",
+            baseline="Finetune(epochs=10, lr=0.1)",
         )  # fmt: skip
 
 

@@ -154,7 +154,7 @@ def _split(images: Images, settings: Settings) -> dict[SplitName, Split]:
     absent = np.setdiff1d(np.arange(len(images.classes)), y[train])
     if len(absent):
         name = images.classes[absent[0]]
-        raise BadData(f"class '{name}' has no training image left; give it more images, or hold out fewer")
+        raise BadData(f"class '{name}' has no training image left; give it more images, hold out fewer, or raise limit")
     calibration = train[draw(y[train], min(1_000, len(train) // 4), seed, "calibration")[0]]
     return {
         "train": _tensors(x[train], y[train]),
