@@ -30,6 +30,7 @@ class LowRank(Technique):
         from lessen.ops.graph import failing_layer
 
         layers.own(model)
+        run.details["layers"] = {}
         if self.keep == 1:
             return model
         targets, grouped = lowrank.targets(model)
@@ -84,7 +85,7 @@ def _report(targets: list[Any], grouped: list[str], changed: dict[Any, Any], run
         if target.module not in changed:
             continue
         old, new = target.matrix(), lowrank.Target(target.path, changed[target.module], *changed[target.module])
-        run.details.setdefault("layers", {})[target.path] = {
+        run.details["layers"][target.path] = {
             "rank": len(new.first.weight),
             "full_rank": min(old.shape),
             "error": lowrank.relative_error(old, new.matrix()),
