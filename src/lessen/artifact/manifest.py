@@ -32,8 +32,9 @@ class Fidelity(BaseModel):
     n: int
     agreement: float  # share of samples with the same top class
     sqnr_db: float  # signal to difference of the outputs
-    least_agreement: float  # the tolerance: below it pack refuses
-    least_sqnr_db: float
+    least_agreement: float  # the tolerance: below it pack refuses,
+    sure_sqnr_db: float  # but not above this SQNR, where only ties between classes can flip
+    least_sqnr_db: float  # below it pack always refuses
 
 
 class Manifest(BaseModel):
