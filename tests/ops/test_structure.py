@@ -108,7 +108,9 @@ def test_a_changed_model_comes_back_bit_for_bit(changes: list[Callable[[nn.Modul
     assert bool(specs) == bool(changes)
     assert torch.equal(twin.eval()(x), model.eval()(x))
     assert structure.differences(twin, Net()) == structure.differences(model, Net())
-    assert all(p.requires_grad for p in twin.parameters())
+    assert {k: p.requires_grad for k, p in twin.named_parameters()} == {
+        k: p.requires_grad for k, p in model.named_parameters()
+    }
     for path, layer in layers.weighted(model).items():
         other = layers.weighted(twin)[path]
         assert torch.equal(layer.effective_weight(), other.effective_weight())
@@ -121,6 +123,18 @@ def test_only_what_differs_is_described() -> None:
     model = layers.own(Net())
     model.block.conv.set_mask(torch.rand_like(model.block.conv.weight) > 0.5)
     assert list(structure.differences(model, Net())) == ["block.conv"]
+
+
+def test_what_the_builder_froze_stays_frozen() -> None:
+    def fresh() -> nn.Module:
+        model = layers.own(Net())
+        model.stem.conv.requires_grad_(False)
+        return model
+
+    model = fresh()
+    quantize(model)
+    twin = structure.restore(fresh(), structure.differences(model, fresh()), structure.tensors(model))
+    assert [k for k, p in twin.named_parameters() if not p.requires_grad] == ["stem.conv.weight", "stem.conv.bias"]
 
 
 def test_the_order_of_changes_leaves_no_trace() -> None:
