@@ -18,7 +18,7 @@ task: digits
 model: cnn(width=0.25)
 recipes:
   - Int8( )
-  - MagnitudePrune(sparsity=0.5) >> Int8()
+  - MagnitudePrune(sparsity=0.25) >> Int8()
 seeds: [0, 1]
 target: {max_bytes: 50000, batches: [1]}
 """
@@ -35,7 +35,7 @@ def test_a_file_is_a_study(file):
     study = Study.read(file)
     assert study == Study(
         name="small", task="digits", model="cnn(width=0.25)", seeds=(0, 1),
-        recipes=("Int8()", "MagnitudePrune() >> Int8()"), target=Target(max_bytes=50_000, batches=(1,)),
+        recipes=("Int8()", "MagnitudePrune(sparsity=0.25) >> Int8()"), target=Target(max_bytes=50_000, batches=(1,)),
     )  # fmt: skip
     assert (study.baseline, study.final, study.threads) == ("", False, 1)
 
@@ -61,14 +61,14 @@ def test_ready_studies_are_readable(name):
             "small.yaml: unknown field of Study 'recipies'; did you mean 'recipes'?",
         ),
         ("Int8( )", "Int9()", BadRecipe, "small.yaml: recipe 1 of 2, 'Int9()': unknown technique 'Int9'; did you mean"),
-        ("sparsity=0.5", "sparsity=7", BadRecipe, "recipe 2 of 2, 'MagnitudePrune(sparsity=7) >> Int8()': MagnitudeP"),
+        ("sparsity=0.25", "sparsity=7", BadRecipe, "recipe 2 of 2, 'MagnitudePrune(sparsity=7) >> Int8()': MagnitudeP"),
         (">>", ">", BadRecipe, "joins techniques by '>'"),
         ("Int8( )", "''", BadRecipe, "recipe 1 of 2 is empty"),
         (
             "Int8( )",
-            "MagnitudePrune() >> Int8()",
+            "MagnitudePrune(sparsity=0.25) >> Int8()",
             BadRecipe,
-            "recipe 2 of 2, 'MagnitudePrune() >> Int8()', is recipe",
+            "recipe 2 of 2, 'MagnitudePrune(sparsity=0.25) >> Int8()', is recipe",
         ),
         ("seeds: [0, 1]", "seeds: [0, x]", BadField, "small.yaml: Study.seeds.1 = 'x' is wrong"),
         ("seeds: [0, 1]", "seeds: [0, '1']", BadField, "small.yaml: Study.seeds.1 = '1' is wrong"),

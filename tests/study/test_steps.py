@@ -10,11 +10,14 @@ import torch
 from lessen.catalog import recipe
 from lessen.core.errors import BadStudy, Refused
 from lessen.core.technique import Technique
+from lessen.prune.channel_prune import ChannelPrune
+from lessen.prune.magnitude_prune import MagnitudePrune
 from lessen.study import steps as module
 from lessen.study.steps import VERDICT, Steps
 from lessen.tasks import task
 
 MODEL = "cnn(width=0.125)"
+PRUNE, CUT = str(MagnitudePrune()), str(ChannelPrune())
 
 
 @pytest.fixture(scope="module")
@@ -50,15 +53,15 @@ def same(a, b) -> bool:
 def test_a_step_is_applied_once_and_read_back(steps, applied):
     first = through(steps, "MagnitudePrune() >> Int8()")
     again = through(steps, "MagnitudePrune() >> Int8()")
-    assert applied == ["MagnitudePrune()", "Int8()"]
+    assert applied == [PRUNE, "Int8()"]
     assert first.records == again.records and [r.technique for r in again.records] == applied
-    assert again.done == ("MagnitudePrune()", "Int8()") and same(first.model, again.model)
+    assert again.done == (PRUNE, "Int8()") and same(first.model, again.model)
 
 
 def test_a_shared_beginning_is_shared(steps, applied):
     through(steps, "MagnitudePrune() >> Int8()")
     through(steps, "MagnitudePrune() >> ChannelPrune()")
-    assert applied == ["MagnitudePrune()", "Int8()", "ChannelPrune()"]
+    assert applied == [PRUNE, "Int8()", CUT]
 
 
 def test_only_the_longest_beginning_is_loaded(steps, digits):
@@ -126,7 +129,7 @@ def test_a_verdict_is_kept(steps, applied, monkeypatch):
     for _ in range(2):
         with pytest.raises(Refused, match="no; do Y first"):
             steps.take(place, step)
-    assert applied == ["MagnitudePrune()"]
+    assert applied == [PRUNE]
     assert [f.name for f in (steps.folder / steps.key(place.key, step, 0)).iterdir()] == [VERDICT]
 
 
@@ -159,7 +162,7 @@ def test_a_half_written_step_is_not_there(steps, digits):
 def test_a_damaged_step_goes_and_is_made_again(steps, file):
     place = through(steps, "MagnitudePrune()")
     (steps.folder / place.key / file).write_bytes(b"\0\0\0")
-    with pytest.raises(BadStudy, match=r"the kept step MagnitudePrune\(\) was damaged .* run again"):
+    with pytest.raises(BadStudy, match=r"the kept step MagnitudePrune\(.*\) was damaged .* run again"):
         through(steps, "MagnitudePrune()").model  # noqa: B018
     assert same(through(steps, "MagnitudePrune()").model, place.model)
 

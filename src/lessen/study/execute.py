@@ -23,7 +23,7 @@ from lessen.core.recipe import Recipe
 from lessen.core.record import Measurement, Record
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.core.text import Call, parse_call
+from lessen.core.text import with_args
 from lessen.core.trial import Trial
 from lessen.store import Store
 from lessen.study.agree import agree
@@ -107,8 +107,7 @@ class Executor:
     def task(self) -> Task:
         from lessen.tasks import task
 
-        call = parse_call(self.study.task)
-        return task(str(Call(call.name, {**call.args, "final": True})) if self.study.final else self.study.task)
+        return task(with_args(self.study.task, final=True) if self.study.final else self.study.task)
 
     @cached_property
     def baseline(self) -> Recipe:
@@ -197,7 +196,7 @@ class Executor:
             now = replace(now, step=steps + 2, text="measure")
             self.watch.step(now)
             seen = self.measure(
-                artifact, self.task, target=self.study.target, baseline=parent, predictions=predictions,
+                artifact, self.task, target=self.study.target, baseline=parent or artifact, predictions=predictions,
                 tell=partial(self._progress(now), 0.0),
             )  # fmt: skip
         except Exception as e:
