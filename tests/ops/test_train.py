@@ -148,6 +148,21 @@ def test_smoothing_reaches_the_task():
     assert seen == [0.2, 0.2]
 
 
+def test_blended_targets_reach_the_loss():
+    class Halved(TinyTask):
+        def mix(self, x, y, generator):
+            return x, nn.functional.one_hot(y, 4) / 2 + 0.125
+
+    def loss(model, batch):
+        seen.append(batch.y.shape)
+        return nn.functional.cross_entropy(model(batch.x), batch.y)
+
+    for augment, shape in ((True, (96, 4)), (False, (96,))):
+        seen: list = []
+        trained(Plan(epochs=1, batch=96, augment=augment), task=Halved(), loss=loss)
+        assert seen == [shape]
+
+
 def test_clipping_bounds_the_step():
     """Plain SGD with lr 1 moves by the clipped gradient: norm 0.01 over all parameters, in one step."""
     before = net()

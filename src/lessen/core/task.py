@@ -52,6 +52,10 @@ class Task(ABC):
     def augment(self, x: Any, generator: Any) -> Any:
         """Stored samples -> randomly changed model inputs, for training; batched, on x's device."""
 
+    def mix(self, x: Any, y: Any, generator: Any) -> tuple[Any, Any]:
+        """Augmented inputs and their targets blended among themselves (mixup); by default as they are."""
+        return x, y
+
     @abstractmethod
     def loss(self, outputs: Any, y: Any, smoothing: float = 0.0) -> Any:
         """The scalar to minimize."""

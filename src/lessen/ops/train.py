@@ -47,7 +47,7 @@ class Plan:
 
 
 class Batch(NamedTuple):
-    """x: what the model takes; y: targets; index: positions in the train split; raw: samples as stored."""
+    """x: model inputs; y: targets as `task.loss` takes them; index: positions in the train split; raw: as stored."""
 
     x: Tensor
     y: Tensor
@@ -170,19 +170,22 @@ class _Loop:
         """One optimizer step on the samples at `index`; returns the loss without waiting for it."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.step)
-        raw = self.x[index]
-        x = self.task.augment(raw, self.noise) if self.plan.augment else self.task.inputs(raw)
+        raw, y = self.x[index], self.y[index]
+        if self.plan.augment:
+            x, y = self.task.mix(self.task.augment(raw, self.noise), y, self.noise)
+        else:
+            x = self.task.inputs(raw)
         if self.plan.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
-            loss = self.loss(self.module, Batch(x, self.y[index], index, raw))
+            loss = self.loss(self.module, Batch(x, y, index, raw))
+        self.optimizer.zero_grad()  # not after the step: the heap would shrink, and be paged in again, at every step
         self.fabric.backward(loss)
         if self.plan.clip:
             self.fabric.clip_gradients(
                 self.module, self.stepper, max_norm=self.plan.clip, error_if_nonfinite=False
             )  # a gradient that is not finite shows in the next loss, which names its step
         self.stepper.step()
-        self.optimizer.zero_grad()
         self.step += 1
         self._mask()
         for hook in self.hooks:
@@ -216,9 +219,9 @@ class _Loop:
 
     def _score(self) -> float | None:
         """On validation, of the averaged weights where there are some; keeps the best weights."""
-        for buffer in self.model.buffers() if self.fabric.world_size > 1 else ():
-            torch.distributed.broadcast(buffer, 0)  # each device has seen its own share of the batches
         with self.average.shown() if self.average else nullcontext():
+            for buffer in self.model.buffers() if self.fabric.world_size > 1 else ():
+                torch.distributed.broadcast(buffer, 0)  # each device has seen its own share of the batches
             score = self.fabric.broadcast(self.task.evaluate(self.model, "validation"))
             if self.plan.patience and score is not None and score > self.best_score:
                 self.best, self.best_score, self.best_epoch = clones(self.model), score, len(self.history) + 1
@@ -250,6 +253,7 @@ class _Loop:
         elif self.average:
             self.average.swap()
         self._mask()
+        self.optimizer.zero_grad()
         if self.plan.channels_last:
             self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.run.history.extend(self.history)
