@@ -12,14 +12,13 @@ if TYPE_CHECKING:
     from lessen.catalog import recipe
     from lessen.core.recipe import Recipe
     from lessen.core.target import Target
-    from lessen.measure import measure
     from lessen.study import Study
     from lessen.tasks import task
 
 _HOME = {
     "Recipe": "lessen.core.recipe", "Technique": "lessen.core.technique", "Target": "lessen.core.target",
     "Task": "lessen.core.task", "recipe": "lessen.catalog", "task": "lessen.tasks", "load": "lessen.artifact",
-    "pack": "lessen.artifact", "measure": "lessen.measure", "Study": "lessen.study",
+    "pack": "lessen.artifact", "Study": "lessen.study",
 }  # fmt: skip
 
 

@@ -131,11 +131,9 @@ def study(
     """Run recipes x seeds, resume what was stopped, and write the report."""
     from lessen import report as reports
     from lessen.study import Study, run
-    from lessen.study.progress import watching
+    from lessen.study.progress import watch
 
-    plan = Study.read(what)
-    with watching(plan) as watch:
-        trials = run(plan, output, watch=watch)
+    trials = run(Study.read(what), output, watch=watch())
     failed = sum(t.status == "failed" for t in trials)
     page = reports.write(output)
     print(f"{len(trials) - failed} trials done, {failed} failed; report: {page}")
@@ -190,5 +188,5 @@ def main() -> None:
 def _stop(message: str, code: int, debug: bool) -> None:
     if debug:
         raise
-    print(f"lessen: {message}", file=sys.stderr)
+    print(f"lessen: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever the user's text holds
     sys.exit(code)

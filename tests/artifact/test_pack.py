@@ -17,7 +17,7 @@ from lessen.artifact import export as exporting
 from lessen.artifact import load, pack, state
 from lessen.artifact.fidelity import sqnr_db
 from lessen.artifact.runtimes import open_session
-from lessen.core.errors import BadArtifact, Disagreement, LessenError
+from lessen.core.errors import BadArtifact, Disagreement, DiskFull
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_a_full_disk_leaves_nothing(digits, trained, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sys.modules["lessen.artifact.pack"], "save_model", full)
-    with pytest.raises(LessenError, match="the disk is full"):
+    with pytest.raises(DiskFull, match="the disk is full"):
         pack(trained, digits, tmp_path / "deep" / "out")
     assert list((tmp_path / "deep").iterdir()) == []
 

@@ -55,7 +55,8 @@ def make_artifact(tmp_path: Path) -> Callable[..., Artifact]:
             "recipe": "", "seed": 0, "model": "linear", "task": "toy()", "task_fingerprint": "f", "final": False,
             "license": "none", "classes": tuple("abcd"), "shape": SHAPE, "preprocess": {}, "computes": "float32",
             "cost": Cost(parameters=weight.size, nonzeros=int((weight != 0).sum()), macs=36, weight_bits=1152),
-            "fidelity": Fidelity(n=1, agreement=1, sqnr_db=99, least_agreement=0.9, least_sqnr_db=9), "versions": {},
+            "fidelity": Fidelity(n=1, agreement=1, sqnr_db=99, least_agreement=0.9, least_sqnr_db=9, sure_sqnr_db=30),
+            "versions": {},
             "files": {
                 "model.onnx": entry(folder / "model.onnx", "runnable"),
                 "weights.safetensors": entry(folder / "weights.safetensors", "compress"),

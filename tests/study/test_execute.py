@@ -10,7 +10,7 @@ import pytest
 from small_studies import small
 
 from lessen.catalog import recipe
-from lessen.core.errors import BadStudy, Busy, Diverged, LessenError, Refused
+from lessen.core.errors import BadStudy, Busy, DiskFull, Diverged, LessenError, Refused
 from lessen.core.technique import Technique
 from lessen.core.trial import Trial
 from lessen.distill.finetune import Finetune
@@ -143,7 +143,7 @@ def test_a_failed_trial_is_tried_again_and_the_same_error_adds_no_row(execute, r
     assert attempts() == [(1, "failed"), (2, "done")]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), LessenError("the disk is full: x")])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), DiskFull("the disk is full: x")])
 def test_a_full_disk_stops_the_study_and_keeps_what_is_done(execute, rooms, error):
     rooms.fail = {PRUNE: error}
     with pytest.raises(BadStudy, match="is full; free some space and run again"):

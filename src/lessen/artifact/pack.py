@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lessen.artifact.load import Artifact
 from lessen.artifact.manifest import NAME, Manifest, entry
 from lessen.artifact.state import STRUCTURE, WEIGHTS, save_model
-from lessen.core.errors import BadArtifact, LessenError
+from lessen.core.errors import BadArtifact, DiskFull, LessenError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +42,7 @@ def pack(
 
     parent: the artifact that the recipe started from, for the lineage and to notice a recipe that saved nothing.
     Errors: Disagreement when the file's outputs are not the model's, BadArtifact when the folder exists or the
-    model cannot be exported, LessenError when the disk is full. On any error nothing is left behind.
+    model cannot be exported, DiskFull. On any error nothing is left behind.
     """
     folder = Path(folder)
     if folder.exists():
@@ -154,7 +154,7 @@ def _sync(folder: Path) -> None:
 
 def _disk_error(error: OSError, folder: Path) -> LessenError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return LessenError(
+        return DiskFull(
             f"the disk is full: {folder} could not be written and nothing of it was left; free space and run again"
         )
     return LessenError(f"{folder} cannot be written: {error.strerror or error}; choose another folder with -o")

@@ -48,6 +48,10 @@ class BadArtifact(LessenError):
     """An artifact is incomplete, altered, or cannot be described."""
 
 
+class DiskFull(LessenError):
+    """Nothing more can be written; what was being written was removed."""
+
+
 class Disagreement(LessenError):
     """The packed file does not compute what the model computes; names the worst layer."""
 

@@ -70,6 +70,7 @@ class Technique(BaseModel):
     paper: ClassVar[str]  # "Han et al. 2015, arXiv:1506.02626"
     neutral: ClassVar[dict[str, Any] | None] = None  # settings that change nothing, where there are any
     trains: ClassVar[bool] = False  # spends epochs
+    shown: ClassVar[tuple[str, ...]] = ()  # fields that the text names even at their defaults
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -112,10 +113,10 @@ class Technique(BaseModel):
         return Recipe.of(self) >> other
 
     def __str__(self) -> str:
-        """The text that makes this value again; fields at their defaults are left out."""
-        fields = type(self).model_fields
-        shown = {k: v for k, v in self if v != fields[k].default or type(v) is not type(fields[k].default)}
-        return format_call(type(self).__name__, shown)
+        """The text that makes this value again; fields at their defaults are left out, but for those in `shown`."""
+        defaults = {k: f.default for k, f in type(self).model_fields.items()}
+        changed = {k for k, v in self if v != defaults[k] or type(v) is not type(defaults[k])}
+        return format_call(type(self).__name__, {k: v for k, v in self if k in changed or k in self.shown})
 
     __repr__ = __str__
 

@@ -18,6 +18,7 @@ class Finetune(Technique):
     paper: ClassVar[str] = "Renda et al. 2020, arXiv:2003.02389"
     neutral: ClassVar[dict] = {"epochs": 0}
     trains: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
     epochs: Annotated[int, Range("passes over the training data", 0, 10_000)] = 10
     lr: Annotated[float, Range("learning rate at its peak", 1e-6, 10.0, log=True)] = 0.01

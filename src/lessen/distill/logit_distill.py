@@ -24,6 +24,7 @@ class LogitDistill(Technique):
     paper: ClassVar[str] = "Hinton et al. 2015, arXiv:1503.02531"
     neutral: ClassVar[dict] = {"epochs": 0}
     trains: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
     epochs: Annotated[int, Range("passes over the training data", 0, 10_000)] = 10
     temperature: Annotated[float, Range("softens both before they are compared", 0.1, 100.0, log=True)] = 4.0
@@ -69,12 +70,11 @@ def outputs(model: nn.Module, task: Task) -> int:
     """How many classes the model tells apart."""
     import torch
 
-    was = model.training
-    with torch.inference_mode():
-        x = task.inputs(task.split("calibration").x[:1])
-        y = model.eval()(x.to(next(model.parameters()).device))
-    model.train(was)
-    return y.shape[1]
+    from lessen.ops.modes import evaluating
+
+    x = task.inputs(task.split("calibration").x[:1])
+    with evaluating(model), torch.inference_mode():
+        return model(x.to(next(model.parameters()).device)).shape[1]
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -19,6 +19,7 @@ class LowRank(Technique):
 
     paper: ClassVar[str] = "Denton et al. 2014, arXiv:1404.0736"
     neutral: ClassVar[dict[str, Any] | None] = {"keep": 1.0}
+    shown: ClassVar[tuple[str, ...]] = ("keep",)
 
     keep: Annotated[float, Range("share kept, of what `by` names; 1 changes nothing", 0.01, 1.0)] = 0.9
     by: Annotated[Literal["energy", "rank"], Doc("keep a share of the squared singular values, or of their number")] = (

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lessen.ops.modes import evaluating
+
 Span = tuple[Tensor, Tensor]
 
 
@@ -30,13 +32,11 @@ def spans(
 
     handles = [model.get_submodule(p).register_forward_hook(look("out", p)) for p in outputs]
     handles += [model.get_submodule(p).register_forward_pre_hook(look("in", p)) for p in inputs]
-    was = model.training
     try:
-        with torch.inference_mode():
+        with evaluating(model), torch.inference_mode():
             for part in x.split(128):
-                model.eval()(part)
+                model(part)
     finally:
-        model.train(was)
         for handle in handles:
             handle.remove()
     joined = {key: _join(found, share) for key, found in seen.items()}

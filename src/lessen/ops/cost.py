@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lessen.core.record import Cost
 from lessen.ops import layers
+from lessen.ops.modes import evaluating
 
 
 def count(model: nn.Module, sample: Tensor) -> Cost:
@@ -32,12 +33,8 @@ def value_bits(module: nn.Module, name: str, value: Tensor) -> int:
 
 def macs(model: nn.Module, sample: Tensor) -> int:
     """Multiply-accumulates of one forward pass: half of what torch's flop counter counts (2 each)."""
-    was = model.training
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            model.eval()(sample)
-    finally:
-        model.train(was)
+    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(sample)
     return counter.get_total_flops() // 2
 
 

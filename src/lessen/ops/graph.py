@@ -9,6 +9,7 @@ import torch
 from torch import fx, nn
 
 from lessen.ops import layers
+from lessen.ops.modes import evaluating
 
 FUSED = (layers.ReLU, layers.ReLU6)  # run inside the integer kernel of the layer before them
 POOLS = (layers.AvgPool2d, layers.AdaptiveAvgPool2d)
@@ -120,14 +121,12 @@ def failing_layer(model: nn.Module, sample: torch.Tensor) -> str:
         module.register_forward_pre_hook(lambda _module, _args, path=path: entered.append(path))
         for path, module in model.named_modules()
     ]
-    was = model.training
     try:
-        with torch.no_grad():
-            model.eval()(sample)
+        with evaluating(model), torch.no_grad():
+            model(sample)
     except Exception as e:  # whatever the user's forward raises
         return f"'{entered[-1]}': {' '.join(str(e).split()) or type(e).__name__}"
     finally:
-        model.train(was)
         for handle in handles:
             handle.remove()
     return ""

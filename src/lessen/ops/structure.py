@@ -112,26 +112,33 @@ def restore(fresh: nn.Module, specs: dict[str, Spec], tensors: dict[str, Tensor]
         parent, _, name = path.rpartition(".")
         model.get_submodule(parent).register_module(name, make(spec))
     _resize_bare_parameters(model, tensors)
+    masks = {f"{path}.mask" for path in layers.weighted(model)} & set(tensors)
     try:
-        model.load_state_dict(tensors, strict=True, assign=True)
+        model.load_state_dict({k: v for k, v in tensors.items() if k not in masks}, strict=True, assign=True)
     except RuntimeError as e:
         raise BadArtifact(f"weights do not fit the structure: {' '.join(str(e).split())}") from None
-    for module in layers.weighted(model).values():
+    for path, module in layers.weighted(model).items():
         if module.mask is not None:
-            module.mask = module.weight.detach() != 0
+            module.mask = tensors.get(f"{path}.mask", module.weight.detach() != 0)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.is_floating_point() and name not in frozen)
     return model
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All tensors of the state, contiguous and unshared, on the CPU: what safetensors takes."""
+    """All tensors of the state, contiguous and unshared, on the CPU: what safetensors takes.
+
+    A mask is told by the zeros of its weight; it is kept as `<path>.mask` only where a living weight is zero too.
+    """
     seen: set[int] = set()
     found: dict[str, Tensor] = {}
     for name, value in model.state_dict().items():
         value = value.detach().cpu().contiguous()
         found[name] = value.clone() if value.data_ptr() in seen else value
         seen.add(value.data_ptr())
+    for path, layer in layers.weighted(model).items():
+        if layer.mask is not None and not torch.equal(layer.mask, layer.weight != 0):
+            found[f"{path}.mask"] = layer.mask.detach().cpu().contiguous()
     return found
 
 

@@ -15,6 +15,7 @@ class ChannelPrune(Technique):
 
     paper: ClassVar[str] = "Fang et al. 2023, arXiv:2301.12900"
     neutral: ClassVar[dict[str, Any] | None] = {"ratio": 0.0}
+    shown: ClassVar[tuple[str, ...]] = ("ratio",)
 
     ratio: Annotated[float, Range("share of channels REMOVED, of every layer or of all together", 0.0, 0.95)] = 0.5
     scope: Annotated[

@@ -18,6 +18,7 @@ class MagnitudePrune(Technique):
 
     paper: ClassVar[str] = "Han et al. 2015, arXiv:1506.02626"
     neutral: ClassVar[dict[str, Any] | None] = {"sparsity": 0.0}
+    shown: ClassVar[tuple[str, ...]] = ("sparsity",)
 
     sparsity: Annotated[float, Range("share of weights that are zero afterwards", 0.0, 0.99)] = 0.5
     scope: Annotated[

@@ -79,7 +79,7 @@ def _title(trials: Sequence[Trial], description: Mapping[str, Any]) -> dict[str,
     return {
         "study": str(description.get("name") or (first.study if first else "")),
         "model": first.model if first else "no model yet",
-        "task": first.task if first else "",
+        "task": first.task.removesuffix("()") if first else "",
     }
 
 

@@ -111,6 +111,9 @@ class Summary:
         return line.validation if self.scored_by == "validation" else line.test
 
 
+NEAR = 0.05  # drop of validation below which a recipe's spread speaks for those that may be chosen
+
+
 def summarize(trials: Sequence[Trial], target: dict | None = None) -> Summary:
     """Group the trials by recipe in the order of the study, and choose by validation."""
     recipes = list(dict.fromkeys(["", *(t.recipe for t in trials)]))
@@ -121,7 +124,7 @@ def summarize(trials: Sequence[Trial], target: dict | None = None) -> Summary:
     max_drop, max_size = limits.get("max_drop", 0.01), limits.get("max_bytes")
     max_time = limits.get("max_latency_ms")
     others = [line for line in lines if line.number]
-    spread, freedom = pooled_spread([line.drop.values for line in others if line.drop])
+    spread, freedom = pooled_spread([line.drop.values for line in others if line.drop and line.drop.mean < NEAR])
     seeds = min((len(line.done) for line in lines if line.done), default=0)
     return Summary(
         lines=lines, choice=_choose(lines, max_drop, max_size, max_time), on_front=_on_front(lines), max_drop=max_drop,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from lessen.report.summary import Line, Speed, Stat, Summary
+from lessen.report.summary import NEAR, Line, Speed, Stat, Summary
 
 THIN = "\u202f"  # narrow, and no line breaks at it
 HARD = "\u00a0"  # a space at which no line breaks
@@ -109,8 +109,9 @@ def luck(s: Summary) -> list[str]:
         said.append(
             f"With {s.seeds} seeds a recipe, a true difference on validation between a recipe and the baseline has"
             f" to be at least {points(s.visible)} to be seen in four of five such studies (paired t-test at 5{THIN}%;"
-            f" differences vary by {100 * s.spread:.2f}{HARD}points (sd) between seeds, pooled over recipes with"
-            f" {s.freedom} degrees of freedom). Smaller differences than that are not shown by these numbers."
+            f" differences vary by {100 * s.spread:.2f}{HARD}points (sd) between seeds, pooled over the recipes within"
+            f" {points(NEAR)} of the baseline, {s.freedom} degrees of freedom). Smaller differences than that are"
+            " not shown by these numbers."
         )
     measured = [m for line in s.lines for m in line.measured]
     if measured:

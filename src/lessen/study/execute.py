@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lessen import catalog
-from lessen.core.errors import BadArtifact, BadStudy, LessenError
+from lessen.core.errors import BadArtifact, BadStudy, DiskFull, LessenError
 from lessen.core.recipe import Recipe
 from lessen.core.record import Measurement, Record
 from lessen.core.task import Task
@@ -77,8 +77,8 @@ def branches(chains: Sequence[Chain], depth: int) -> list[tuple[Technique, list[
 
 def is_full(error: Exception) -> bool:
     """Whether the disk was full: nothing that follows could be written either."""
-    texts = ("disk is full", "No space left")  # those of pack and of safetensors, which keep no number
-    return getattr(error, "errno", None) in FULL or any(text in str(error) for text in texts)
+    told = isinstance(error, DiskFull) or getattr(error, "errno", None) in FULL
+    return told or "No space left" in str(error)  # safetensors keeps no number
 
 
 class Executor:

@@ -19,6 +19,7 @@ from lessen.core.errors import BadData, BadField
 from lessen.core.record import Cost
 from lessen.core.task import Split, SplitName, Task
 from lessen.ops import augment, cost
+from lessen.ops.modes import evaluating
 from lessen.tasks.dataset import Images, Settings, draw
 
 BATCH = 256  # of evaluation
@@ -109,14 +110,9 @@ class ImageTask(Task):
         x, y = self.split(name)
         if not len(y):
             return None
-        device, flags = _device(model), [(m, m.training) for m in model.modules()]
-        model.eval()
-        try:
-            with torch.inference_mode():
-                outputs = [model(self.inputs(part.to(device))).cpu() for part in x.split(BATCH)]
-        finally:
-            for module, flag in flags:
-                module.training = flag
+        device = _device(model)
+        with evaluating(model), torch.inference_mode():
+            outputs = [model(self.inputs(part.to(device))).cpu() for part in x.split(BATCH)]
         return self.score(torch.cat(outputs), y)
 
     def _fingerprint(self) -> str:
