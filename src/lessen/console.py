@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def markdown(found: dict[str, type[Technique]], family: Callable[[str], str]) ->
     """The reference page of all techniques."""
     lines = ["# Techniques", "", "Made by `make docs` from the code; `lessen list NAME` prints the same.", ""]
     for name, kind in found.items():
-        lines += [f"## {name} ({family(name)})", "", (kind.__doc__ or "").strip(), "", f"Paper: {kind.paper}", ""]
+        lines += [f"## {name} ({family(name)})", "", inspect.getdoc(kind) or "", "", f"Paper: {kind.paper}", ""]
         rows = list(fields(kind))
         if rows:
             lines += ["| field | type | default | range | meaning |", "|---|---|---|---|---|"]
