@@ -19,6 +19,5 @@ small, records = recipe.apply(model, task)
 artifact = lessen.pack(small, task, out / "small", recipe=recipe, records=records, parent=baseline)
 
 before, after = (measure(a, task, baseline=baseline) for a in (baseline, artifact))
-print(
-    f"{before.bytes.runnable:,} -> {after.bytes.runnable:,} bytes, test {before.test.value:.1%} -> {after.test.value:.1%}"
-)
+print(f"{before.bytes.runnable:,} -> {after.bytes.runnable:,} bytes")
+print(f"test score {before.test.value:.1%} -> {after.test.value:.1%}, n = {after.test.n}")

@@ -42,7 +42,7 @@ def test_contributings_technique_works(digits, trained, tmp_path, monkeypatch):
     kind = importlib.import_module("threshold_prune").ThresholdPrune
     technique = kind(threshold=0.05)
     assert str(technique) == "ThresholdPrune(threshold=0.05)"
-    model, record = technique.apply(trained, digits)
+    _, record = technique.apply(trained, digits)
     assert record.after.nonzeros < record.before.nonzeros
     assert all(0 <= share < 1 for share in record.details["sparsity"].values())
     neutral, _ = kind(**technique.neutral).apply(trained, digits)

@@ -133,9 +133,11 @@ def study(
     from lessen.study import Study, run
     from lessen.study.progress import watch
 
-    trials = run(Study.read(what), output, watch=watch())
+    plan = Study.read(what)
+    trials = run(plan, output, watch=watch())
     failed = sum(t.status == "failed" for t in trials)
     page = reports.write(output)
+    print(f"\n{reports.brief(trials, plan.target)}\n")
     print(f"{len(trials) - failed} trials done, {failed} failed; report: {page}")
 
 

@@ -53,10 +53,11 @@ def test_one_line_a_trial_where_there_is_no_terminal():
     lines.started(STUDY, [trial(), trial("Other()")])
     lines.trial(trial())
     lines.trial(trial("", error="Refused: [bold]no[/]; " + "do Y first " * 10))
-    first, second, third = said.getvalue().splitlines()
+    first, head, second, third = said.getvalue().splitlines()
     assert first == "small: 4 trials of cnn on digits, 1 done already"
-    assert second == "seed 1  Int8()  done"
-    assert third.startswith("seed 1  baseline  failed  Refused: [bold]no[/]; do Y first")
+    assert head.split() == ["validation", "file,", "bytes", "recipe"]
+    assert second.split() == ["seed", "1", "done", "Int8()"]
+    assert third.startswith("seed 1  failed  baseline  Refused: [bold]no[/]; do Y first")
 
 
 def test_the_table_shows_trials_the_step_at_hand_and_escapes_markup():

@@ -66,10 +66,14 @@ class Lines(Watch):
     def started(self, study: Study, kept: list[Trial]) -> None:
         done, wanted = _count(study, kept)
         self._print(f"{study.name}: {wanted} trials of {study.model} on {study.task}, {done} done already")
+        if done < wanted:
+            self._print("                validation  file, bytes  recipe")
 
     def trial(self, trial: Trial) -> None:
-        seed = f"seed {trial.seed}"
-        self._print("  ".join(part for part in (seed, _name(trial), *_outcome(trial)) if part))
+        status, score, size, error = _outcome(trial)
+        numbers = f"{score:>7}  {size:>11}" if not error else ""
+        parts = (f"seed {trial.seed}", f"{status:6}", numbers, _name(trial), error)
+        self._print("  ".join(part for part in parts if part))
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
