@@ -25,7 +25,8 @@ def brief(trials: Iterable[Trial], target: Target | None = None) -> str:
     rows += [_row(role, line, s) for role, line in chosen.items()]
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     table = [
-        "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 6)), row[6]]) for row in rows
+        "  ".join([row[0].ljust(widths[0]), *(row[i].rjust(widths[i]) for i in range(1, 6)), row[6]]).rstrip()
+        for row in rows
     ]
     n = f"n = {s.seeds} seeds, mean ± sd in percent" if s.seeds > 1 else "n = 1 seed, percent"
     batch = s.batches[0] if s.batches else "-"
