@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 
 from lessen import console
 from lessen.core.errors import BadField, LessenError, UnknownName
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # its home moves between versions of typer
+INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -18,16 +21,21 @@ app = typer.Typer(
 )  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Seed = Annotated[int, typer.Option(help="Everything random follows from it.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 1, help="Everything random follows from it.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads that the runtime may use.")]
 Runtime = Annotated[str, typer.Option(help="onnxruntime or openvino (pip install 'lessen[openvino]').")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder to write; must not exist yet.")]
 
 
 @app.command()
-def demo(output: Annotated[Path, typer.Option("-o", "--output", help="Run folder.")] = Path("runs/demo")) -> None:
-    """Train, compress in a dozen ways, measure and report, on scans of digits that need no download."""
-    study("demo", output)
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Run folder; resumed if it exists.")] = Path(
+        "runs/demo"
+    ),
+    json: Json = False,
+) -> None:
+    """Train, compress, measure and report; digits, no download."""
+    study("demo", output, json)
 
 
 @app.command("list")
@@ -52,7 +60,7 @@ def list_(
 def train(
     what: Annotated[str, typer.Argument(metavar="TASK/MODEL", help="For example digits/cnn or cifar100/resnet20.")],
     output: Output,
-    recipe: Annotated[str, typer.Option(help="How to train; the task's own way when left out.")] = "",
+    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="How to train; the task's own way when left out.")] = "",
     seed: Seed = 0,
     final: Annotated[
         bool, typer.Option("--final", help="Train on train + validation, once all choices are made.")
@@ -75,14 +83,14 @@ def train(
 @app.command()
 def compress(
     start: Annotated[str, typer.Argument(metavar="TASK/MODEL|ARTIFACT", help="digits/cnn, or an artifact's folder.")],
-    recipe: Annotated[str, typer.Argument(help="In quotes: 'ChannelPrune(ratio=0.4) >> Int8()'.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="In quotes: 'ChannelPrune(ratio=0.4) >> Int8()'.")],
     output: Output,
     seed: Seed = 0,
     weights: Annotated[Optional[Path], typer.Option(help="Your own trained weights for TASK/MODEL.")] = None,  # noqa: UP045
     trust_pickle: Annotated[bool, typer.Option("--trust-pickle", help="Open a pickle that can run code.")] = False,
     json: Json = False,
 ) -> None:
-    """Compress a model by a recipe, pack it, and measure it beside what it came from."""
+    """Apply a recipe, pack the result, and compare."""
     from lessen import catalog
     from lessen.measure import measure as take
     from lessen.study import once
@@ -93,10 +101,12 @@ def compress(
     with console.progress(start) as progress:
         base, task = once.start(start, output, seed=seed, weights=weights, trust_pickle=trust_pickle, progress=progress)
         made = once.compress(base, task, chosen, output, seed=seed, progress=progress)
-    measured = {"before": take(base, task, baseline=base), str(chosen): take(made, task, baseline=base)}
-    _show(measured, json)
-    for note in made.manifest.notes if not json else ():
-        print(note)
+        progress(1.0, "measuring both files")
+        found = {"before": take(base, task, baseline=base), "after": take(made, task, baseline=base)}
+    if json:
+        console.print_json({name: m.model_dump(mode="json") for name, m in found.items()})
+    else:
+        console.measurements(found, {"before": str(base.folder), "after": f"{made.folder}, {chosen}"})
 
 
 @app.command()
@@ -109,7 +119,7 @@ def measure(
     runs: Annotated[int, typer.Option(min=1, help="Timed runs at each batch size.")] = 30,
     json: Json = False,
 ) -> None:
-    """Measure an artifact's files in their runtime: score, bytes, latency, memory."""
+    """Measure an artifact: score, bytes, latency, memory."""
     from lessen.core.target import Target
     from lessen.measure import measure as take
     from lessen.tasks import task as find
@@ -118,27 +128,45 @@ def measure(
         raise UnknownName("runtime", runtime, ["onnxruntime", "openvino"])
     target = Target(runtime=runtime, threads=threads, runs=runs)  # type: ignore[arg-type]
     chosen = find(task) if task else None
-    measured = {str(baseline): take(baseline, chosen, target=target, baseline=baseline)} if baseline else {}
-    measured[str(folder)] = take(folder, chosen, target=target, baseline=baseline)
-    _show(measured, json)
+    folders = {"baseline": baseline, "artifact": folder} if baseline else {"artifact": folder}
+    with console.progress("measuring") as progress:
+        found = {}
+        for i, (name, path) in enumerate(folders.items()):
+            progress(i / len(folders), str(path))
+            found[name] = take(path, chosen, target=target, baseline=baseline)
+    if json:
+        console.print_json({name: m.model_dump(mode="json") for name, m in found.items()})
+    else:
+        console.measurements(found, {name: str(path) for name, path in folders.items()})
 
 
 @app.command()
 def study(
     what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A ready study or a YAML file.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="Run folder; resumed if it exists.")],
+    json: Json = False,
 ) -> None:
-    """Run recipes x seeds, resume what was stopped, and write the report."""
+    """Run or resume recipes x seeds, and write the report."""
     from lessen import report as reports
     from lessen.study import Study, run
     from lessen.study.progress import watch
 
     plan = Study.read(what)
-    trials = run(plan, output, watch=watch())
-    failed = sum(t.status == "failed" for t in trials)
+    trials = run(plan, output, watch=watch(console.on_stderr() if json else None))
     page = reports.write(output)
-    print(f"\n{reports.brief(trials, plan.target)}\n")
-    print(f"{len(trials) - failed} trials done, {failed} failed; report: {page}")
+    wanted = {(recipe, seed) for recipe in ("", *plan.recipes) for seed in plan.seeds}
+    failed = [t for t in trials if t.status == "failed" and t.key in wanted]
+    if json:
+        console.print_json([t.model_dump(mode="json") for t in trials])
+    else:
+        print(f"\n{reports.brief(trials, plan.target)}\n")
+        print(f"{sum(t.status == 'done' for t in trials)} trials done, {len(failed)} failed; report: {page}")
+    if failed:
+        first = f"'{failed[0].recipe}'" if failed[0].recipe else "the baseline"
+        raise LessenError(
+            f"{len(failed)} of {len(wanted)} trials failed, the first {first} of seed {failed[0].seed}: "
+            f"{failed[0].error}; mend it and run again, what is done is kept"
+        )
 
 
 @app.command()
@@ -166,28 +194,33 @@ def schema(
     console.print_json(known[what]())
 
 
-def _show(measured: dict[str, Any], json: bool) -> None:
-    if json:
-        console.print_json({name: m.model_dump(mode="json") for name, m in measured.items()})
-    else:
-        console.measurements(measured)
-
-
 def main() -> None:
-    """Run the command; an expected error is one line and exit status 1."""
+    """Run the command; an expected error is one line and exit status 1, a wrong command line one and 2."""
     debug = "--debug" in sys.argv
-    sys.argv = [a for a in sys.argv if a != "--debug"]
+    sys.path.append(str(Path.cwd()))  # where a user's own package.module:function lies
     try:
-        app()
-    except KeyboardInterrupt:
-        _stop("stopped; what was done is kept, and the same command goes on from there", 130, debug)
+        code = app([a for a in sys.argv[1:] if a != "--debug"] or ["--help"], standalone_mode=False)
+    except UsageError as e:
+        _stop(_usage(e), 2, debug)
     except LessenError as e:
         _stop(str(e), 1, debug)
     except OSError as e:
         _stop(f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", 1, debug)
+    except Exception as e:
+        _stop(f"unexpected {type(e).__name__}: {e}; the same command with --debug shows where", 1, debug)
+    if code == INTERRUPTED:
+        _stop("stopped; what was done is kept, and the same command goes on from there", code)
+    sys.exit(code or 0)
 
 
-def _stop(message: str, code: int, debug: bool) -> None:
+def _usage(error: Any) -> str:
+    """Typer's message in our form."""
+    text = error.format_message().strip().rstrip(".")
+    command = error.ctx.command_path if error.ctx else "lessen"
+    return f"{text[:1].lower()}{text[1:]}{' -' if text.endswith('?') else ';'} see {command} --help"
+
+
+def _stop(message: str, code: int, debug: bool = False) -> NoReturn:
     if debug:
         raise
     print(f"lessen: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever the user's text holds

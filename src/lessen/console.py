@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from lessen.core.record import Measurement, Score
     from lessen.core.technique import Technique
 
@@ -32,53 +34,93 @@ def size(count: int | float) -> str:
     return f"{count:.3g} GB"
 
 
-def share(score: Score | None) -> str:
-    """A score in percent with its interval."""
-    return "-" if score is None else f"{score.value:.2%} [{score.low:.2%}, {score.high:.2%}]"
+def measurements(columns: dict[str, Measurement], what: dict[str, str]) -> None:
+    """One artifact, or two side by side and how the second differs from the first.
 
-
-def measurements(columns: dict[str, Measurement]) -> None:
-    """Artifacts side by side, one a column; the first is the baseline where there are two."""
+    what: by column, the folder and what else names the artifact; printed above, where it may be long.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    first = next(iter(columns.values()))
-    table = Table(
-        title=f"{first.machine.cpu}, {first.machine.threads} thread, {first.machine.runtime}", title_justify="left"
-    )
+    first, *others = columns.values()
+    for name, text in what.items():
+        print(f"{name + ':':<{max(map(len, what)) + 1}} {text}")
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
-    for label, read in _rows(first):
-        table.add_row(label, *(read(m) for m in columns.values()))
+    if others:
+        table.add_column("change", justify="right")
+    for label, read, compare in _rows(first):
+        change = [compare(first, m) for m in others]
+        table.add_row(label, *map(read, columns.values()), *change)
+    print()
     Console().print(table)
+    print(_explained(first, others))
     for name, m in columns.items():
         for note in m.notes:
             print(f"{name}: {note}")
 
 
-def _rows(first: Measurement) -> Iterator[tuple[str, Callable[[Measurement], str]]]:
-    yield "validation score [95 %]", lambda m: share(m.validation)
-    yield f"test score [95 %], n = {first.test.n}", lambda m: share(m.test)
-    yield "runnable bytes", lambda m: _against(m.bytes.runnable, first.bytes.runnable)
-    yield "transport bytes (zstd -19)", lambda m: _against(m.bytes.transport, first.bytes.transport)
-    yield "folder bytes", lambda m: size(m.bytes.folder)
-    yield "parameters", lambda m: f"{m.cost.parameters:,}"
-    yield "non-zero", lambda m: f"{m.cost.nonzeros:,}"
-    yield "multiply-accumulates", lambda m: f"{m.cost.macs:,}"
+Read = Callable[["Measurement"], str]
+Compare = Callable[["Measurement", "Measurement"], str]
+
+
+def _rows(first: Measurement) -> Iterator[tuple[str, Read, Compare]]:
+    """Label, how a column shows it, and how the second differs from the first."""
+    for name in ("validation", "test"):
+        score: Score | None = getattr(first, name)
+        label = f"{name}, n = {score.n}" if score else name
+        yield label, lambda m, n=name: _share(getattr(m, n)), lambda a, b, n=name: _points(getattr(a, n), getattr(b, n))
+    for name, label in (("runnable", "runnable bytes"), ("transport", "transport (zstd -19)"), ("folder", "folder")):
+        yield label, lambda m, n=name: size(getattr(m.bytes, n)), lambda a, b, n=name: _times(
+            getattr(b.bytes, n), getattr(a.bytes, n), "smaller", "larger"
+        )  # fmt: skip
+    for name, label in (("parameters", "parameters"), ("nonzeros", "non-zero"), ("macs", "multiply-accumulates")):
+        yield label, lambda m, n=name: f"{getattr(m.cost, n):,}", lambda a, b, n=name: _times(
+            getattr(b.cost, n), getattr(a.cost, n), "fewer", "more"
+        )  # fmt: skip
     for i, row in enumerate(first.latency):
-        yield f"latency, batch {row.batch}, n = {row.n}", lambda m, i=i: _latency(m, i)
-    yield "peak memory", lambda m: f"{m.peak_memory_mib:.1f} MiB"
+        yield (
+            f"ms, batch {row.batch}, n = {row.n}",
+            lambda m, i=i: f"{m.latency[i].median_ms:.3g}, IQR {m.latency[i].iqr_ms:.2g}",
+            lambda a, b, i=i: _times(b.latency[i].ratio, 1.0, "faster", "slower"),
+        )
+    yield "peak memory", lambda m: f"{m.peak_memory_mib:.1f} MiB", lambda a, b: ""
 
 
-def _against(count: int, baseline: int) -> str:
-    return size(count) if count == baseline else f"{size(count)} ({baseline / max(count, 1):.2f}x smaller)"
+def _share(score: Score | None) -> str:
+    """A score in percent with its interval."""
+    return "-" if score is None else f"{score.value:.2%} [{100 * score.low:.1f}, {100 * score.high:.1f}]"
 
 
-def _latency(m: Measurement, i: int) -> str:
-    row = m.latency[i]
-    text = f"{row.median_ms:.3f} ms, IQR {row.iqr_ms:.3f}"
-    return text if row.ratio is None else f"{text} ({1 / row.ratio:.2f}x faster)"
+def _points(before: Score | None, after: Score | None) -> str:
+    return "" if before is None or after is None else f"{100 * (after.value - before.value):+.2f} points"
+
+
+def _times(ours: float | None, theirs: float, less: str, more: str) -> str:
+    """3.79x smaller, 1.04x larger, or nothing where both are the same."""
+    if not ours or not theirs or ours == theirs:
+        return ""
+    return f"{theirs / ours:.2f}x {less}" if ours < theirs else f"{ours / theirs:.2f}x {more}"
+
+
+def _explained(first: Measurement, others: list[Measurement]) -> str:
+    """What the numbers are and where they were taken."""
+    machine = first.machine
+    threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    lines = [
+        f"{machine.cpu}, {machine.cores} cores; {machine.runtime} on {threads}.",
+        "Scores with 95 % intervals; ms: median of n runs and their interquartile range.",
+    ]
+    noise = [f"{row.ratio:.2f}x at batch {row.batch}" for row in first.latency if row.ratio is not None]
+    if others and noise:
+        lines.append(
+            "Faster, slower: median over runs alternated with the first file, run by run;\n"
+            f"that file against itself took {' and '.join(noise)}: the noise."
+        )
+    return "\n".join(lines)
 
 
 def techniques(found: dict[str, type[Technique]], family: Callable[[str], str]) -> None:
@@ -121,6 +163,13 @@ def markdown(found: dict[str, type[Technique]], family: Callable[[str], str]) ->
             lines += ["| field | type | default | range | meaning |", "|---|---|---|---|---|"]
             lines += ["| " + " | ".join(cell.replace("|", "or") for cell in row) + " |" for row in rows] + [""]
     return "\n".join(lines)
+
+
+def on_stderr() -> Console:
+    """Where people look while standard output is read by a program."""
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
 @contextmanager

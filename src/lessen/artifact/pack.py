@@ -157,4 +157,5 @@ def _disk_error(error: OSError, folder: Path) -> LessenError:
         return DiskFull(
             f"the disk is full: {folder} could not be written and nothing of it was left; free space and run again"
         )
-    return LessenError(f"{folder} cannot be written: {error.strerror or error}; choose another folder with -o")
+    where = f": {error.filename}" if error.filename and Path(error.filename) != folder else ""
+    return LessenError(f"{folder} cannot be written ({error.strerror or error}{where}); choose another folder with -o")

@@ -60,6 +60,7 @@ def load_weights(model: nn.Module, file: Path, *, trust_pickle: bool = False) ->
     A checkpoint that needs unpickling of anything else runs code when opened: it is refused unless trusted.
     """
     import pickle
+    import warnings
 
     import torch
     from safetensors.torch import load_file
@@ -68,7 +69,8 @@ def load_weights(model: nn.Module, file: Path, *, trust_pickle: bool = False) ->
         if file.suffix == ".safetensors":
             state: Any = load_file(file)
         else:
-            state = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
+            with warnings.catch_warnings(action="ignore"):  # torch wonders about the pickle's age
+                state = torch.load(file, map_location="cpu", weights_only=not trust_pickle)
     except FileNotFoundError:
         raise BadArtifact(f"{file} does not exist") from None
     except pickle.UnpicklingError:
@@ -77,14 +79,31 @@ def load_weights(model: nn.Module, file: Path, *, trust_pickle: bool = False) ->
             "as safetensors, or add --trust-pickle if you made it yourself"
         ) from None
     except Exception as e:  # safetensors and zip readers raise types of their own
-        raise BadArtifact(f"{file} cannot be read as weights ({str(e).splitlines()[0]})") from None
+        reason = f"{type(e).__name__}: {' '.join(str(e).split())[:100]}"
+        raise BadArtifact(f"{file} cannot be read as weights ({reason}); save state_dict() as safetensors") from None
     state = state.state_dict() if isinstance(state, torch.nn.Module) else state
-    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else {}
-    try:
-        model.load_state_dict({k.removeprefix("module."): v for k, v in state.items()})
-    except (RuntimeError, AttributeError) as e:
-        raise BadArtifact(f"{file} does not fit the model: {' '.join(str(e).split())[:300]}") from None
+    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else state
+    if not isinstance(state, dict):
+        raise BadArtifact(f"{file} holds a {type(state).__name__}; save the model's state_dict()")
+    state = {str(name).removeprefix("module."): value for name, value in state.items()}
+    if misfit := _misfit(model.state_dict(), state):
+        raise BadArtifact(f"{file} does not fit the model: {misfit}; name the model that it belongs to")
+    model.load_state_dict(state)
     return model
+
+
+def _misfit(wanted: dict[str, Any], state: dict[str, Any]) -> str:
+    """In words, the first of each kind of difference between a model's tensors and a file's."""
+    missing = [name for name in wanted if name not in state]
+    unknown = [name for name in state if name not in wanted]
+    both = [(k, tuple(v.shape), tuple(getattr(state[k], "shape", ()))) for k, v in wanted.items() if k in state]
+    reshaped = [f"'{name}' is {found}, expected {shape}" for name, shape, found in both if shape != found]
+    said = [
+        f"it lacks {len(missing)} of {len(wanted)} tensors, such as '{missing[0]}'" if missing else "",
+        f"it has {len(unknown)} others, such as '{unknown[0]}'" if unknown else "",
+        *reshaped[:1],
+    ]
+    return ", ".join(filter(None, said))
 
 
 def _tuples(value: Any) -> Any:

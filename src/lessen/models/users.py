@@ -43,7 +43,7 @@ def _function(name: str) -> Callable[..., Any]:
         module = import_module(path)
     except Exception as e:  # a module may raise anything while it is imported
         raise BadField(
-            f"cannot import '{path}' for model '{name}': {_line(e)}; install it or put its folder on PYTHONPATH"
+            f"cannot import '{path}' for model '{name}': {_line(e)}; install it or run lessen in its folder"
         ) from e
     found = getattr(module, attribute, None)
     if found is None:

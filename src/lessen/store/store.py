@@ -13,6 +13,14 @@ from lessen.core.errors import BadStudy
 from lessen.core.trial import Trial
 from lessen.store.schema import FORMAT, STATEMENTS, columns
 
+MENDS = {
+    "file is not a database": "; it is no study.db",
+    "database or disk is full": "; free some space",
+    "disk I/O error": "; see whether the disk is full or failing, what is done is kept",
+    "unable to open database file": "; see whether its folder may be written",
+    "attempt to write a readonly database": "; see whether its folder may be written",
+}
+
 
 class Store:
     """One study.db. The first write makes the file; reading one that is not there is an error.
@@ -132,5 +140,4 @@ class Store:
             raise BadStudy(f"{self.path}: {e}") from None
         except sqlite3.DatabaseError as e:
             text = str(e)
-            mend = {"file is not a database": "; it is no study.db", "database or disk is full": "; free some space"}
-            raise BadStudy(f"cannot use {self.path}: {text}{mend.get(text, '')}") from None
+            raise BadStudy(f"cannot use {self.path}: {text}{MENDS.get(text, '')}") from None

@@ -115,7 +115,7 @@ class Executor:
 
     def run(self) -> list[Trial]:
         """Walk every seed's tree; the rows of the whole folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._look_first()
         with alone_in(self.folder), Store(self.folder / "study.db") as self.store, training_threads(self.study.threads):
             agree(self.study, self.task, str(self.baseline), self.store, self.folder)
             self.steps = Steps(self.cache, self.task, self.study.threads)
@@ -130,6 +130,15 @@ class Executor:
             finally:
                 self.watch.stopped()
             return self.store.trials()
+
+    def _look_first(self) -> None:
+        """A misspelt task or model leaves no folder behind that then belongs to it. Makes the run folder."""
+        with self.task.seeded(0):
+            self.task.build(self.study.model)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise BadStudy(f"{self.folder} cannot be a run folder ({e.strerror}: {e.filename}); name another") from None
 
     def _waiting(self, seed: int) -> list[Chain]:
         recipes = [BASELINE, *map(catalog.recipe, self.study.recipes)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from lessen.core.errors import BadArtifact
+from lessen.core.errors import BadArtifact, BadRecipe
 from lessen.core.run import Run, silent
 from lessen.core.text import split_pair
 
@@ -28,10 +29,10 @@ def train(
     """
     from lessen import artifact
 
-    _refuse_existing(folder)
+    _refuse_unusable(folder)
     with task.seeded(seed):
         fresh = task.build(model)
-    checkpoint = folder.with_name(f".{folder.name}.partial")
+    checkpoint = _unfinished(folder)
     run = Run(origin=fresh, checkpoint=checkpoint, progress=progress)
     trained, records = recipe.apply(fresh, task, seed=seed, run=run)
     packed = artifact.pack(trained, task, folder, seed=seed, records=records)
@@ -51,11 +52,11 @@ def start(
     from lessen import artifact, catalog
     from lessen.tasks import task as find
 
-    _refuse_existing(output)
-    if Path(what).exists():
+    _refuse_unusable(output)
+    if what.strip() and Path(what).exists():
         base = artifact.load(what)
         return base, find(base.manifest.task)
-    task_text, model = split_pair(what)
+    task_text, model = _split(what)
     task, folder = find(task_text), output.with_name(f"{output.name}-baseline")
     if folder.exists():
         base = artifact.load(folder)
@@ -72,20 +73,46 @@ def start(
 def compress(
     base: Artifact, task: Task, recipe: Recipe, folder: Path, *, seed: int = 0, progress: Progress = silent
 ) -> Artifact:
-    """Apply a recipe to an artifact's model and pack the result; the recipe goes on from the artifact's own."""
+    """Apply a recipe to an artifact's model and pack the result; the recipe goes on from the artifact's own.
+
+    Like `train`, it goes on where it was killed when the same call is made again.
+    """
     from lessen import artifact
 
-    _refuse_existing(folder)
+    _refuse_unusable(folder)
     earlier = tuple(part for part in base.manifest.recipe.split(" >> ") if part)
     model = base.model()
-    run = Run(origin=model, done=earlier, progress=progress)
+    checkpoint = _unfinished(folder)
+    run = Run(origin=model, done=earlier, checkpoint=checkpoint, progress=progress)
     changed, records = recipe.apply(model, task, seed=seed, run=run)
     whole = " >> ".join([*earlier, str(recipe)])
     records = (*base.manifest.records, *records)
-    return artifact.pack(changed, task, folder, recipe=whole, seed=seed, records=records, parent=base)
+    packed = artifact.pack(changed, task, folder, recipe=whole, seed=seed, records=records, parent=base)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return packed
 
 
-def _refuse_existing(folder: Path) -> None:
+def _unfinished(folder: Path) -> Path:
+    """Where training for that folder keeps its state."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _refuse_unusable(folder: Path) -> None:
     """Before hours of training, not after."""
     if folder.exists():
         raise BadArtifact(f"{folder} exists already; choose another folder with -o or remove it")
+    above = next(path for path in folder.absolute().parents if path.exists())
+    try:
+        with TemporaryFile(dir=above):
+            pass
+    except OSError as e:
+        raise BadArtifact(
+            f"{folder} cannot be written ({e.strerror or e}: {above}); choose another folder with -o"
+        ) from None
+
+
+def _split(what: str) -> tuple[str, str]:
+    """TASK and MODEL. Errors: BadRecipe, also for the path of an artifact that is not there."""
+    if "/" not in what or what.startswith((".", "/", "~")):
+        raise BadRecipe(f"'{what}' is neither an artifact's folder nor TASK/MODEL; write for example digits/cnn")
+    return split_pair(what)

@@ -26,7 +26,7 @@ from lessen.core.text import parse_call
 
 READY = Path(__file__).parent / "ready"
 
-Seed = Annotated[NonNegativeInt, Field(strict=True)]
+Seed = Annotated[NonNegativeInt, Field(strict=True, le=2**31 - 1)]
 Threads = Annotated[PositiveInt, Field(strict=True)]
 
 

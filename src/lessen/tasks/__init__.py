@@ -71,7 +71,7 @@ def _function(name: str) -> Any:
         home = import_module(module)
     except Exception as e:  # a module may raise anything while it is imported
         raise BadField(
-            f"cannot import '{module}' for task '{name}': {_line(e)}; install it or put its folder on PYTHONPATH"
+            f"cannot import '{module}' for task '{name}': {_line(e)}; install it or run lessen in its folder"
         ) from e
     known = {k: v for k, v in vars(home).items() if callable(v) and not k.startswith("_")}
     if attribute not in known:
