@@ -138,7 +138,8 @@ class Executor:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
-            raise BadStudy(f"{self.folder} cannot be a run folder ({e.strerror}: {e.filename}); name another") from None
+            reason = "it is a file" if self.folder.is_file() else f"{e.strerror}: {e.filename}"
+            raise BadStudy(f"{self.folder} cannot be a run folder ({reason}); name another") from None
 
     def _waiting(self, seed: int) -> list[Chain]:
         recipes = [BASELINE, *map(catalog.recipe, self.study.recipes)]
