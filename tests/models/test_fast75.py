@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from lessen.core.errors import BadField
 from lessen.models.fast75 import haar, prepare, whitening
 from lessen.ops import structure
 from lessen.ops.cost import macs
+from lessen.tasks.dataset import Images, Settings
+from lessen.tasks.images import ImageTask
 
 
 def images(n: int = 64, channels: int = 3, side: int = 16) -> torch.Tensor:
@@ -89,3 +92,12 @@ def test_logits_are_tamed_and_sizes_mix() -> None:
             y = model(torch.randn(4, 3, side, side))
         assert y.shape == (4, 100)
         assert 1e-3 < float(y.std()) < 1
+
+
+def test_a_task_builds_it_whitened_by_its_training_images():
+    x, y = np.random.default_rng(0).integers(0, 256, (64, 3, 32, 32), np.uint8), np.arange(64) % 4
+    task = ImageTask(Images(x, y, x[:8], y[:8], classes=tuple("abcd")), Settings(validation=8))
+    model = task.build("fast75(width=0.1)")
+    expected = whitening(task.inputs(task.split("train").x))
+    assert torch.allclose(model.stem.weight, expected)  # type: ignore[arg-type]
+    assert not model.stem.weight.requires_grad  # type: ignore[union-attr]

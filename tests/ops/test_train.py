@@ -14,7 +14,7 @@ from torch import nn
 from lessen.core.errors import BadData, Diverged, Refused
 from lessen.core.run import Run
 from lessen.ops import layers, quantization
-from lessen.ops.train import Batch, Plan, batch_count, fit
+from lessen.ops.train import Batch, Plan, batch_count, fit, resized
 
 
 def trained(plan, *, task=None, model=None, seed=0, run=None, **more):
@@ -283,3 +283,23 @@ def test_nothing_is_printed(capfd):
         warnings.simplefilter("error")
         trained(Plan(epochs=1, batch=48, precision="bf16", clip=1.0, ema=0.9))
     assert capfd.readouterr() == ("", "")
+
+
+def test_image_sizes_have_equal_shares_of_the_run():
+    task, seen = TinyTask(), []
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        seen.append(batch.x.shape[-1])
+        return task.loss(model(batch.x), batch.y)
+
+    fit(model, task, Plan(epochs=3, batch=32, sizes=(4, 6, 8)), Run(), loss=loss)
+    assert seen == [4, 4, 4, 6, 6, 6, 8, 8, 8]
+
+
+def test_resizing_keeps_the_mean_and_the_size_asked_for():
+    x = torch.arange(64.0).reshape(1, 1, 8, 8)
+    assert resized(x, 8) is x
+    small = resized(x, 4)
+    assert small.shape == (1, 1, 4, 4)
+    assert small.mean().item() == pytest.approx(x.mean().item(), abs=1e-4)

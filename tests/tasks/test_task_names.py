@@ -101,5 +101,7 @@ def test_a_users_function_that_is_none(own: str, call: str, error: type[Exceptio
 
 
 def test_a_module_that_is_not_there() -> None:
-    with pytest.raises(BadField, match=r"cannot import 'no_such_module' for task .*; install it or run lessen in its folder"):
+    with pytest.raises(
+        BadField, match=r"cannot import 'no_such_module' for task .*; install it or run lessen in its folder"
+    ):
         tasks.task("no_such_module:load")

@@ -37,6 +37,7 @@ class Finetune(Technique):
     precision: Annotated[Literal["32", "bf16", "16"], Doc("mixed precision; 16 needs a GPU")] = "32"
     channels_last: Annotated[bool, Doc("keep images as (n, h, w, c) in memory, often faster")] = False
     augment: Annotated[bool, Doc("change training samples at random")] = True
+    sizes: Annotated[tuple[int, ...], Range("sides in pixels, each for an equal share of the run", 1, 4096)] = ()
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.ops import layers, train

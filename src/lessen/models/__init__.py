@@ -15,9 +15,11 @@ from lessen.core.text import Call, parse_call
 from lessen.models.zoo import ZOO
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
 
-__all__ = ["build", "describe", "names", "rebuild"]
+    from torch import Tensor, nn
+
+__all__ = ["build", "describe", "names", "prepare", "rebuild"]
 
 
 def names() -> tuple[str, ...]:
@@ -45,6 +47,19 @@ def build(text: str, *, shape: tuple[int, ...] = (3, 32, 32), classes: int = 100
     if given:
         raise BadField(f"{call.name}.{given[0]} comes from the task; leave it out of '{text}'")
     return _make(Call(call.name, {**call.args, "shape": tuple(shape), "classes": classes}))
+
+
+def prepare(model: nn.Module, images: Callable[[], Tensor]) -> nn.Module:
+    """Start what a family starts from data (fast75's whitening), in place; other models are left as they are.
+
+    images: gives some thousand training samples as the model takes them (n, c, h, w), when they are wanted.
+    """
+    builder = getattr(model, "builder", None)
+    if builder is not None and builder.name == "fast75":
+        from lessen.models.fast75 import prepare as whiten
+
+        whiten(model, images())
+    return model
 
 
 def rebuild(call: Call) -> nn.Module:

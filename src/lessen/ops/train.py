@@ -44,6 +44,7 @@ class Plan:
     precision: devices.Precision = "32"
     channels_last: bool = False
     augment: bool = True
+    sizes: tuple[int, ...] = ()  # sides in pixels of training images, each for an equal share of the run; () is as is
 
 
 class Batch(NamedTuple):
@@ -93,6 +94,13 @@ def batch_count(n: int, batch: int, devices: int = 1) -> int:
     if n < 2 * devices:
         raise BadData(f"the train split has {n} samples; training needs at least {2 * devices}")
     return min(math.ceil(n / batch), n // (2 * devices))
+
+
+def resized(x: Tensor, side: int) -> Tensor:
+    """Images (n, c, h, w) -> (n, c, side, side), bilinear without aliasing (Tan & Le 2021, arXiv:2104.00298)."""
+    if tuple(x.shape[2:]) == (side, side):
+        return x
+    return nn.functional.interpolate(x, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 class _Loop:
@@ -175,6 +183,8 @@ class _Loop:
             x, y = self.task.mix(self.task.augment(raw, self.noise), y, self.noise)
         else:
             x = self.task.inputs(raw)
+        if self.plan.sizes:
+            x = resized(x, self.plan.sizes[self.step * len(self.plan.sizes) // self.steps])
         if self.plan.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():

@@ -23,6 +23,7 @@ from lessen.ops.modes import evaluating
 from lessen.tasks.dataset import Images, Settings, draw
 
 BATCH = 256  # of evaluation
+PREPARING = 5_000  # training images that a model may be started from
 
 
 class ImageTask(Task):
@@ -85,7 +86,8 @@ class ImageTask(Task):
         }  # fmt: skip
 
     def build(self, model: str) -> nn.Module:
-        return models.build(model, shape=self.shape, classes=len(self.classes))
+        built = models.build(model, shape=self.shape, classes=len(self.classes))
+        return models.prepare(built, lambda: self.inputs(self._splits["train"].x[:PREPARING]))
 
     def copy(self, model: nn.Module) -> nn.Module:
         return copy.deepcopy(model)
