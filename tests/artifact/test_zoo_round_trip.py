@@ -58,8 +58,8 @@ def check(task, text, folder):
     assert small.manifest.notes == ()
     with torch.inference_mode():
         simulated = quantized.eval()(x).numpy()
-    # Untrained deep nets are chaotic: a flipped rounding grows from layer to layer, until file and simulation are as far
-    # apart as either is from float. A file that computes the same is as near to float as its simulation.
+    # Untrained deep nets are chaotic: a flipped rounding grows from layer to layer, until file and simulation are as
+    # far apart as either is from float. A file that computes the same is as near to float as its simulation.
     answered = open_session(small.runnable).run(x.numpy())
     assert sqnr_db(expected, answered) > sqnr_db(expected, simulated) - 2
 
