@@ -140,9 +140,10 @@ def test_a_file_that_computes_something_else_is_refused_by_layer(digits, trained
 
 
 def test_a_recipe_that_wins_no_bytes_is_told_so(digits, trained, baseline, tmp_path):
-    changed, _ = catalog.recipe("MagnitudePrune(sparsity=0.5)").apply(trained, digits)
-    artifact = pack(changed, digits, tmp_path / "pruned", recipe="MagnitudePrune(sparsity=0.5)", parent=baseline)
-    assert "no smaller on disk" in artifact.manifest.notes[0] and "zero" in artifact.manifest.notes[0]
+    changed, _ = catalog.recipe("MagnitudePrune(sparsity=0.03)").apply(trained, digits)
+    artifact = pack(changed, digits, tmp_path / "pruned", recipe="MagnitudePrune(sparsity=0.03)", parent=baseline)
+    assert artifact.manifest.sparse == ()
+    assert "no smaller on disk" in artifact.manifest.notes[0] and "too few" in artifact.manifest.notes[0]
     same = pack(trained, digits, tmp_path / "same", recipe="Finetune(epochs=0)", parent=baseline)
     assert same.manifest.notes[0].startswith("no-op")
 

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import zstandard
 
 import lessen.tasks
 from lessen.analyze.statistics import wilson
 from lessen.artifact import runtimes
+from lessen.artifact.manifest import SparseWeight
 from lessen.core.errors import BadArtifact, BadData, LessenError
 from lessen.core.record import Measurement
 from lessen.core.target import Target
@@ -33,8 +35,6 @@ def share(task: Any, name: str, weight: np.ndarray) -> tuple[int, int]:
 
 
 def weight_of(artifact: Any) -> np.ndarray:
-    import onnx
-
     return onnx.numpy_helper.to_array(onnx.load(artifact.runnable[0]).graph.initializer[0])
 
 
@@ -85,6 +85,19 @@ def test_latency_beside_a_baseline(make_artifact, task) -> None:
     assert found.machine.threads == 1
     assert "latency from 3 runs, too few for a claim; 30 are the rule" in found.notes
     assert Measurement.model_validate_json(found.model_dump_json()) == found
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_sparse_weights_that_are_unpacked_at_every_call_are_told(make_artifact, task, claimed: bool) -> None:
+    weight = SparseWeight(layer="w", weights=36, nonzeros=4, bytes=20, dense_bytes=144)
+    artifact = make_artifact(sparse=(weight,) if claimed else ())
+    model = onnx.load(artifact.folder / "model.onnx")
+    model.graph.node[1].input[0] = "counted"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1), "axis"))
+    model.graph.node.insert(1, onnx.helper.make_node("CumSum", ["f", "axis"], ["counted"]))
+    onnx.save(model, artifact.folder / "model.onnx")
+    found = measure(artifact, task, latency=False)
+    assert any("unpacks the sparse weights at every call" in note for note in found.notes) == claimed
 
 
 def test_no_baseline_no_ratio(make_artifact, task) -> None:

@@ -48,6 +48,8 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
     import onnx
     import torch
 
+    from lessen.ops import layers
+
     ready, stored = lower(model)
     with _quiet():
         try:
@@ -64,6 +66,7 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
     for path, weight in stored.items():
         _store(proto, path, weight, scopes)
     outputs = _layer_outputs(model, proto, scopes)
+    _name(proto, set(layers.weighted(ready)), scopes)
     strip(proto)
     onnx.checker.check_model(proto, full_check=True)
     return Exported(proto, outputs)
@@ -225,6 +228,21 @@ def _find(
             if name in initializers and np.array_equal(numpy_helper.to_array(initializers[name]), value.T):
                 return name, True
     raise BadArtifact(f"the exporter lost the weight of '{path}', so its integers cannot be stored")
+
+
+def _name(proto: onnx.ModelProto, paths: set[str], scopes: list[str]) -> None:
+    """Weights that the exporter transposed, and called "val_8", get the name of their layer."""
+    known = {i.name for i in proto.graph.initializer}
+    new = {
+        node.input[1]: f"{path}.weight"
+        for node, path in zip(proto.graph.node, scopes, strict=True)
+        if path in paths and f"{path}.weight" not in known and node.op_type == "MatMul" and node.input[1] in known
+    }
+    for node in proto.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = new.get(name, name)
+    for initializer in proto.graph.initializer:
+        initializer.name = new.get(initializer.name, initializer.name)
 
 
 @contextmanager

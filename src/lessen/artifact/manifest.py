@@ -37,6 +37,18 @@ class Fidelity(BaseModel):
     least_sqnr_db: float  # below it pack always refuses
 
 
+class SparseWeight(BaseModel):
+    """A weight stored as a bitmask and the values that are not zero."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: str
+    weights: int
+    nonzeros: int
+    bytes: int  # in the file, with its share of nodes and names,
+    dense_bytes: int  # where it would take these as a dense tensor
+
+
 class Manifest(BaseModel):
     """Everything about an artifact but its tensors."""
 
@@ -56,6 +68,7 @@ class Manifest(BaseModel):
     cost: Cost
     fidelity: Fidelity
     computes: str  # what arithmetic the runtime uses, in words
+    sparse: tuple[SparseWeight, ...] = ()  # the weights whose zeros take no bytes; the runtime unpacks them at load
     records: tuple[Record, ...] = ()
     lineage: tuple[str, ...] = ()  # ids of the artifacts it came from, oldest first
     versions: dict[str, str]

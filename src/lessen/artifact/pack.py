@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lessen.artifact.load import Artifact
-from lessen.artifact.manifest import NAME, Manifest, entry
+from lessen.artifact.manifest import NAME, Manifest, SparseWeight, entry
 from lessen.artifact.state import STRUCTURE, WEIGHTS, save_model
 from lessen.core.errors import BadArtifact, DiskFull, LessenError
 
@@ -37,10 +37,12 @@ def pack(
     seed: int = 0,
     records: Iterable[Record] = (),
     parent: Artifact | None = None,
+    sparse: bool = True,
 ) -> Artifact:
     """Write `folder` with model.onnx, structure.json, weights.safetensors and manifest.json.
 
     parent: the artifact that the recipe started from, for the lineage and to notice a recipe that saved nothing.
+    sparse: store a weight's zeros as bits where that is smaller; it is unpacked once, at load.
     Errors: Disagreement when the file's outputs are not the model's, BadArtifact when the folder exists or the
     model cannot be exported, DiskFull. On any error nothing is left behind.
     """
@@ -55,7 +57,7 @@ def pack(
     except OSError as e:
         raise _disk_error(e, folder) from None
     try:
-        manifest = _write(model, task, unfinished, str(recipe), seed, tuple(records), parent)
+        manifest = _write(model, task, unfinished, str(recipe), seed, tuple(records), parent, sparse)
         _sync(unfinished)
         unfinished.rename(folder)
     except OSError as e:
@@ -73,14 +75,15 @@ def _write(
     seed: int,
     records: tuple[Record, ...],
     parent: Artifact | None,
+    sparse: bool,
 ) -> Manifest:
     from lessen.artifact.export import export
     from lessen.artifact.fidelity import compare
 
     private = task.copy(model).cpu().eval()
     exported = export(private, task.inputs(task.split("train").x[:1]))
-    _save(exported, folder / MODEL)
     integer = any(i.data_type in INTEGER_TYPES for i in exported.proto.graph.initializer)
+    packed = _save(exported, folder / MODEL, sparse)
     fidelity = compare(private, folder / MODEL, exported, task, integer=integer)
     save_model(private, folder)
     files = {MODEL: entry(folder / MODEL, "runnable")}
@@ -90,7 +93,7 @@ def _write(
         recipe=recipe, seed=seed, model=str(getattr(private, "builder", type(private).__name__)), task=task.text,
         task_fingerprint=task.fingerprint, final=task.final, license=task.license, classes=task.classes,
         shape=task.shape, preprocess=task.preprocess(), cost=cost, fidelity=fidelity, computes=_computes(exported),
-        records=tuple(map(_timeless, records)),
+        sparse=packed, records=tuple(map(_timeless, records)),
         lineage=(*parent.manifest.lineage, parent.manifest.id) if parent else (), versions=versions(),
         notes=_notes(recipe, files[MODEL].bytes, cost, integer, parent), files=files,
     )  # fmt: skip
@@ -104,8 +107,25 @@ def _timeless(record: Record) -> Record:
     return record.model_copy(update={"seconds": 0.0, "history": history})
 
 
-def _save(exported: Exported, file: Path) -> None:
+def _save(exported: Exported, file: Path, sparse: bool) -> tuple[SparseWeight, ...]:
+    """Write the file, its weights sparse where that is smaller and the runtime then runs the same operators."""
+    from onnx import ModelProto
+
+    from lessen.artifact.runtimes import open_session
+    from lessen.artifact.sparse import shrink
+
+    dense = exported.proto.SerializeToString(deterministic=True)
+    file.write_bytes(dense)
+    found = shrink(exported.proto) if sparse else ()
+    if not found:
+        return ()
+    operators = open_session([file]).operators()
     file.write_bytes(exported.proto.SerializeToString(deterministic=True))
+    if open_session([file]).operators() == operators:
+        return found
+    exported.proto.CopyFrom(ModelProto.FromString(dense))  # a weight unpacked at every call is not worth its bytes
+    file.write_bytes(dense)
+    return ()
 
 
 def _computes(exported: Exported) -> str:
@@ -129,7 +149,7 @@ def _notes(recipe: str, size: int, cost: Cost, integer: bool, parent: Artifact |
     if fewer:
         share = 1 - cost.nonzeros / max(cost.parameters, 1)
         return (
-            f"no smaller on disk: {share:.0%} of the weights are zero, but stored as dense float32; transport shrinks",
+            f"no smaller on disk: {share:.0%} of the weights are zero, too few to leave them out; transport shrinks",
         )
     if integer or cost.parameters < parent.manifest.cost.parameters:
         return (f"no smaller on disk: {size} bytes against {before}",)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lessen.analyze.statistics import wilson
-from lessen.artifact import Artifact, load
+from lessen.artifact import Artifact, Manifest, load
 from lessen.artifact.runtimes import require
 from lessen.core import errors
 from lessen.core.errors import BadArtifact, BadData, LessenError
@@ -72,7 +72,8 @@ def measure(
         found = _answer(artifact, target, splits, predictions, folder)
         timed = _time(artifact, reference, target, splits["test"].x, folder, tell) if latency else None
     manifest = artifact.manifest
-    doubts = (*notes, *sizes.contradictions(artifact.runnable, manifest.cost), *_doubts(found, timed, target))
+    claims = sizes.contradictions(artifact.runnable, manifest.cost)
+    doubts = (*notes, *claims, *_doubts(found, timed, target, manifest))
     return Measurement(
         validation=_score(found, "validation") if "validation" in splits else None, test=_score(found, "test"),
         bytes=sizes.count(artifact.folder, artifact.runnable), cost=manifest.cost,
@@ -191,7 +192,7 @@ def _score(found: Answers, split: str) -> Score:
     return Score(value=right / n, low=low, high=high, n=n)
 
 
-def _doubts(found: Answers, timed: Latencies | None, target: Target) -> tuple[str, ...]:
+def _doubts(found: Answers, timed: Latencies | None, target: Target, manifest: Manifest) -> tuple[str, ...]:
     """What a reader must know before trusting the numbers."""
     notes, available = [], len(machine.cpus())
     if found.infinite:
@@ -200,4 +201,6 @@ def _doubts(found: Answers, timed: Latencies | None, target: Target) -> tuple[st
         notes.append(f"latency from {target.runs} runs, too few for a claim; {ENOUGH_RUNS} are the rule")
     if timed and target.threads > available:
         notes.append(f"{target.threads} threads shared {available} CPUs")
+    if manifest.sparse and "CumSum" in found.operators:
+        notes.append("this runtime unpacks the sparse weights at every call; pack it with sparse=False for speed")
     return tuple(notes)

@@ -24,21 +24,20 @@ def _compressed(file: Path) -> int:
 
 
 def contradictions(runnable: Sequence[Path], cost: Cost) -> tuple[str, ...]:
-    """Notes where the .onnx file's weights (initializers of two axes or more) are more than the manifest counts.
+    """Notes where the .onnx file's weights (two axes or more, sparse ones unpacked) are more than the manifest counts.
 
     A packed encoding holds fewer, never more; masks that were claimed but not applied show up here.
     """
     import onnx
-    from onnx import numpy_helper
+
+    from lessen.artifact import sparse
 
     weights = nonzeros = 0
     for file in runnable:
         if file.suffix != ".onnx":
             continue
-        for initializer in onnx.load(file).graph.initializer:
-            if len(initializer.dims) > 1:
-                values = numpy_helper.to_array(initializer, base_dir=str(file.parent))
-                weights, nonzeros = weights + values.size, nonzeros + int((values != 0).sum())
+        for _, values in sparse.weights(onnx.load(file), str(file.parent)):
+            weights, nonzeros = weights + values.size, nonzeros + int((values != 0).sum())
     pairs = (("weights", weights, cost.parameters), ("non-zero weights", nonzeros, cost.nonzeros))
     return tuple(
         f"the file stores {found} {what}, more than the {counted} counted when it was packed"
