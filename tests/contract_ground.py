@@ -54,7 +54,9 @@ class Field(NamedTuple):
         elif self.range is not None:
             found = [int(self.range.low), int(self.range.high)]
         else:
-            found = {bool: [True, False], str: ["", "a(b='c')"]}.get(self.kind, [(), ("a", "b's")])
+            pairs = [(("a", 0.25), ("b's", 0.5))] if self.kind == tuple[tuple[str, float], ...] else [("a", "b's")]
+            pairs = [(("a", 1), ("b's", 2))] if self.kind == tuple[tuple[str, int], ...] else pairs
+            found = {bool: [True, False], str: ["", "a(b='c')"]}.get(self.kind, [(), *pairs])
         return [v for v in found if v != self.default]
 
 

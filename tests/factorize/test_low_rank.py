@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import lessen
 from lessen.catalog import recipe
-from lessen.core.errors import Refused
+from lessen.core.errors import BadField, Refused, UnknownName
 from lessen.core.task import Task
 from lessen.factorize.low_rank import LowRank
 from lessen.ops import layers, structure
@@ -35,6 +37,52 @@ def test_the_model_gets_smaller_and_ranks_and_errors_are_recorded(digits: Task, 
         error = (pair[1].weight.flatten(1) @ pair[0].weight.flatten(1) - old).norm() / old.norm()
         assert found["error"] == pytest.approx(float(error), rel=1e-4) and found["error"] <= 0.2**0.5
         assert len(pair[0].weight) == found["rank"] < found["full_rank"] == min(old.shape)
+
+
+def test_an_error_is_an_upper_bound_for_every_layer(digits: Task, model: Any) -> None:
+    _, record = LowRank(error=0.4).apply(model, digits)
+    errors = [found["error"] for found in record.details["layers"].values()]
+    assert errors and 0.3 < max(errors) <= 0.4 + 1e-6
+
+
+def test_a_share_of_the_weights_is_never_exceeded(digits: Task, model: Any) -> None:
+    _, record = LowRank(keep=0.5, by="parameters").apply(model, digits)
+    shares = [found["weights"][1] / found["weights"][0] for found in record.details["layers"].values()]
+    assert len(shares) > 5 and 0.4 < max(shares) <= 0.5
+    assert record.after.parameters < 0.55 * record.before.parameters
+
+
+def test_ranks_in_numbers_for_all_or_for_one(digits: Task, model: Any) -> None:
+    first, last = "features.stage2.0.body.0.conv", "features.stage3.0.body.0.conv"
+    _, record = LowRank(rank=4).apply(model, digits)
+    assert {found["rank"] for found in record.details["layers"].values()} == {4}
+    _, record = LowRank(keep=1.0, ranks=((first, 3), (last, 7))).apply(model, digits)
+    assert {path: found["rank"] for path, found in record.details["layers"].items()} == {first: 3, last: 7}
+    _, record = LowRank(rank=4, ranks=((first, 0), (last, 999))).apply(model, digits)
+    assert not {first, last} & set(record.details["layers"]) and record.details["layers"]
+
+
+def test_two_amounts_unknown_layers_and_empty_models_are_refused(digits: Task, model: Any) -> None:
+    with pytest.raises(BadField, match=r"LowRank.error = 0.2 and LowRank.rank = 3 both say how much; give one"):
+        LowRank(error=0.2, rank=3).apply(model, digits)
+    with pytest.raises(UnknownName, match=r"layer in LowRank.ranks 'hed'; did you mean 'head'"):
+        LowRank(ranks=(("hed", 2),)).apply(model, digits)
+    with pytest.raises(BadField, match=r"LowRank.ranks gives 'head' -1, which is below 0"):
+        LowRank(ranks=(("head", -1),)).apply(model, digits)
+    with pytest.raises(Refused, match="finds no convolution or linear layer"):
+        empty = nn.Sequential(nn.AdaptiveAvgPool2d((1, 10)), nn.Flatten(), nn.BatchNorm1d(10))
+        LowRank().apply(empty, digits)
+
+
+def test_parameters_multiplications_and_the_shipped_file_really_fall(digits: Task, model: Any, tmp_path: Path) -> None:
+    thin, record = LowRank(keep=0.4, by="parameters").apply(model, digits)
+    dense, small = lessen.pack(model, digits, tmp_path / "dense"), lessen.pack(thin, digits, tmp_path / "thin")
+    size = [sum(f.stat().st_size for f in a.runnable) for a in (dense, small)]
+    assert small.manifest.cost.macs == record.after.macs < 0.6 * dense.manifest.cost.macs
+    assert small.manifest.cost.parameters == record.after.parameters < 0.5 * dense.manifest.cost.parameters
+    assert size[1] < 0.6 * size[0]
+    x = digits.inputs(digits.split("test").x[:8])
+    assert torch.equal(small.model().eval()(x), thin.eval()(x))
 
 
 def test_layers_that_would_not_save_stay_and_are_named(digits: Task, model: Any) -> None:

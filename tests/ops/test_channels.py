@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lessen import models
 from lessen.core.errors import Refused
-from lessen.ops import channels, cost, layers, structure
+from lessen.ops import channel_cuts, channel_groups, channel_scores, channels, cost, layers, structure
 from lessen.ops.channels import Plan
 
 
@@ -105,12 +105,11 @@ def test_widths_are_rounded_to_the_nearest_multiple_and_never_below_it() -> None
     assert {case: channels.rounded(*case) for case in cases} == cases
 
 
-def test_the_lowest_scores_go_at_the_same_places_of_every_part() -> None:
+def test_the_lowest_scores_go() -> None:
     scores = torch.tensor([3.0, 1.0, 1.0, 2.0])
-    assert channels.removed(scores, 2) == [1, 2]
-    assert channels.removed(scores, 3) == [1]  # ties: the first
-    assert channels.removed(scores, 3, parts=2) == [1, 5]
-    assert channels.removed(scores, 4) == []
+    assert channels.lowest(scores, 2) == [1, 2]
+    assert channels.lowest(scores, 3) == [1]  # ties: the first
+    assert channels.lowest(scores, 4) == []
 
 
 @pytest.mark.parametrize(("criterion", "p"), [("l1", 1), ("l2", 2)])
@@ -178,6 +177,23 @@ def test_the_zoo_cut_computes_what_it_does_without_those_channels(name: str) -> 
     assert cost.macs(cut, x[:1].double()) < cost.macs(layers.own(model), x[:1].double())
 
 
+def test_sorting_channels_leaves_the_outputs_unchanged() -> None:
+    for net, x in ((Wired(), X), (models.build("vit(depth=1, dim=64, heads=4)", shape=(3, 8, 8), classes=5), X)):
+        model = lively(net)
+        shadow = layers.plain(model)
+        groups, _ = channel_groups.find(channel_groups.dependencies(shadow, x.double()), model)
+        found = channel_scores.scores(shadow, groups, "l2", None)
+        moved = model
+        for group, scores in zip(groups, found, strict=True):
+            assert scores is not None
+            order = scores.argsort(descending=True)
+            moved = channel_cuts.permuted(moved, group, order)
+            same = torch.equal(moved.get_submodule(group.path).weight, model.get_submodule(group.path).weight)
+            assert same == torch.equal(order, torch.arange(group.n))
+        assert len(groups) >= 3
+        torch.testing.assert_close(moved(x.double()), model(x.double()), rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scope", ["layer", "global"])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50(width=0.25)", "densenet", "fast75", "resnet56"])
@@ -188,16 +204,17 @@ def test_the_large_zoo_too(name: str, scope: channels.Scope) -> None:
     assert cost.macs(cut, x[:1].double()) < 0.7 * cost.macs(layers.own(model), x[:1].double())
 
 
-@pytest.mark.parametrize("ratio", [0.25, 0.9])
-def test_a_transformers_tokens_get_thinner_and_its_heads_stay(ratio: float) -> None:
+@pytest.mark.parametrize(("ratio", "heads"), [(0.25, 2), (0.5, 1), (0.9, 1)])
+def test_a_transformer_gets_thinner_tokens_and_loses_whole_heads(ratio: float, heads: int) -> None:
     model = lively(models.build("vit(depth=1, dim=64, heads=2)", shape=(3, 32, 32), classes=5))
     x = torch.randn(2, 3, 32, 32, dtype=torch.double)
     cut, notes = channels.prune(model, x, Plan(ratio))
     attention, dim = cut.encoders[0].attention, round(64 * (1 - ratio))
-    assert [getattr(attention, n).weight.shape for n in "qkv"] == [(64, dim)] * 3
+    assert [getattr(attention, n).weight.shape for n in "qkv"] == [(32 * heads, dim)] * 3
+    assert attention.project.weight.shape == (dim, 32 * heads)
     assert cut.position.shape == (1, 64, dim) and cut.norm.normalized_shape == (dim,)
     assert cut.encoders[0].mlp[0].weight.shape == (round(128 * (1 - ratio)), dim)
-    assert any("attention heads" in note and all(f"attention.{n}" in note for n in "qkv") for note in notes)
+    assert notes == ["left whole, the model's output: head"]
     kept = [model.position.flatten().tolist().index(v) for v in cut.position[0, 0].tolist()]
     for name in ("norm", "encoders.0.norm1", "encoders.0.norm2"):  # in order: a set of indices has none
         assert torch.equal(cut.get_submodule(name).weight, model.get_submodule(name).weight[kept])
@@ -296,6 +313,46 @@ def test_a_cut_that_breaks_the_model_is_refused_by_name_and_undone() -> None:
 
 
 def test_a_model_that_raises_is_refused_in_one_line() -> None:
-    with pytest.raises(Refused, match="channels cannot be followed") as caught:
+    with pytest.raises(Refused, match=r"channels cannot be followed through this model at 'stem': .*") as caught:
         channels.prune(lively(Wired()), torch.randn(2, 5, 8, 8).double(), Plan(0.5))
     assert "\n" not in str(caught.value)
+
+
+class Through(nn.Module):
+    """A step in the middle of a net that the tracer cannot follow."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.how == "numpy":
+            return torch.from_numpy(x.numpy() * 2)
+        if self.how == "inference":
+            with torch.inference_mode():
+                return x * 2
+        return x.detach() * 2
+
+
+def through(how: str) -> nn.Module:
+    head = [nn.Conv2d(8, 6, 1), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return layers.own(nn.Sequential(nn.Conv2d(3, 8, 3), Through(how), *head)).eval()
+
+
+@pytest.mark.parametrize("how", ["numpy", "inference"])
+def test_a_forward_the_tracer_cannot_follow_is_refused_by_its_module(how: str) -> None:
+    mend = "write that module of layers and plain tensor operations, or leave ChannelPrune out"
+    with pytest.raises(Refused, match=rf"through this model at '1': .*; {mend}") as caught:
+        channels.prune(through(how), X, Plan(0.5))
+    assert "tuple" not in str(caught.value)
+
+
+def test_layers_the_tracer_does_not_see_are_left_and_named() -> None:
+    cut, notes = channels.prune(through("detach"), X, Plan(0.5))
+    assert out_widths(cut) == [8, 3, 4] and "left whole, the tracer does not see them: 0" in notes
+
+
+def test_a_model_without_a_layer_to_cut_is_refused() -> None:
+    only = layers.own(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)))
+    with pytest.raises(Refused, match=r"no layer's channels may go \(left whole, the model's output: 1\)"):
+        channels.prune(only, X, Plan(0.5))

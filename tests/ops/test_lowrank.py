@@ -45,6 +45,22 @@ def test_ranks_worked_by_hand() -> None:
     assert [lowrank.rank(s, k, "rank") for k in (0.01, 0.25, 0.5, 0.75, 1.0)] == [1, 1, 2, 3, 4]
 
 
+def test_the_fewest_singular_values_within_an_error() -> None:
+    torch.manual_seed(0)
+    matrix = torch.randn(12, 20)
+    u, s, v = lowrank.svd(matrix)
+    for error in (0.1, 0.4, 0.7):
+        r = lowrank.rank_within(s, error)
+        found = [lowrank.relative_error(matrix, torch.mm(*lowrank.truncated(u, s, v, k)[::-1])) for k in (r - 1, r)]
+        assert found[1] <= error < found[0]
+    assert (lowrank.rank_within(s, 1.0), lowrank.rank_within(torch.zeros(4), 0.5)) == (1, 1)
+
+
+def test_the_largest_rank_that_fits_a_share_of_the_weights() -> None:
+    target = only(nn.Sequential(nn.Linear(10, 10)))  # 100 weights; rank r has 20 r
+    assert [lowrank.affordable(target, k) for k in (0.01, 0.2, 0.39, 0.4, 0.99)] == [1, 1, 1, 2, 4]
+
+
 def test_zeros_stay_zeros() -> None:
     u, s, v = lowrank.svd(torch.zeros(4, 5))
     first, second = lowrank.truncated(u, s, v, lowrank.rank(s, 0.9, "energy"))

@@ -18,11 +18,14 @@ from lessen.ops.layers import Add
 
 
 class Attention(nn.Module):
-    """Every token (n, t, d) becomes a mean of all tokens' values, weighted by softmax(q . k / sqrt(d / heads))."""
+    """Every token (n, t, d) becomes a mean of all tokens' values, weighted by softmax(q . k / sqrt(d / heads)).
+
+    The number of heads is q's width over `head_dim`, so that whole heads can be cut.
+    """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.scale = heads, (dim // heads) ** -0.5
+        self.head_dim, self.scale = dim // heads, (dim // heads) ** -0.5
         self.q, self.k, self.v = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         self.softmax = nn.Softmax(-1)
         self.project = nn.Linear(dim, dim)
@@ -33,8 +36,8 @@ class Attention(nn.Module):
         return self.project((weights @ v).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
-        """(n, t, d) -> (n, heads, t, d / heads)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        """(n, t, heads * head_dim) -> (n, heads, t, head_dim)."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
 class Encoder(nn.Module):

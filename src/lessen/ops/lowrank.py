@@ -47,6 +47,16 @@ def rank(s: Tensor, keep: float, by: By) -> int:
     return min(len(s), 1 + int((share < keep * share[-1]).sum()))
 
 
+def rank_within(s: Tensor, error: float) -> int:
+    """The fewest singular values whose truncation has at most this relative Frobenius error; at least one.
+
+    >>> [rank_within(torch.tensor([4.0, 3.0]), e) for e in (0.5, 0.6, 0.7)]
+    [2, 1, 1]
+    """
+    left = (s.square().sum() - s.square().cumsum(0)).clamp(min=0).sqrt()
+    return min(len(s), 1 + int((left > error * s.square().sum().sqrt() * (1 + 1e-12)).sum()))
+
+
 def truncated(u: Tensor, s: Tensor, v: Tensor, r: int) -> Factors:
     """The best approximation of rank r (Eckart & Young 1936), singular values split evenly."""
     root = s[:r].sqrt()
@@ -78,6 +88,9 @@ class Target(NamedTuple):
     @property
     def last(self) -> Layer:
         return self.second or self.first
+
+    def weights(self) -> int:
+        return self.first.weight.numel() + (0 if self.second is None else self.second.weight.numel())
 
     def masked(self) -> bool:
         return self.first.mask is not None or self.last.mask is not None
@@ -130,8 +143,13 @@ def bits(target: Target, r: int | None = None) -> int:
 def saves(target: Target, r: int) -> bool:
     """Whether rank r has fewer weights (which is as good as fewer multiplications) and fewer bits than now."""
     m, n = len(target.last.weight), target.first.weight[0].numel()
-    now = target.first.weight.numel() + (target.last.weight.numel() if target.second is not None else 0)
-    return r * (m + n) < now and bits(target, r) < bits(target)
+    return r * (m + n) < target.weights() and bits(target, r) < bits(target)
+
+
+def affordable(target: Target, keep: float) -> int:
+    """The largest rank whose factors have at most the share `keep` of the layer's weights; at least one."""
+    m, n = len(target.last.weight), target.first.weight[0].numel()
+    return max(1, min(m, n, int(keep * target.weights() / (m + n) + 1e-9)))
 
 
 def factored(target: Target, factors: Factors) -> nn.Sequential:
