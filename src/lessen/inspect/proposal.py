@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lessen.inspect.amounts import Amount
 
 TECHNIQUE = {"prune": "MagnitudePrune", "channels": "ChannelPrune", "rank": "LowRank"}
+FIELDS = ("layers", "ratios")  # of a technique, for (path, ratio) of layers with a ratio of their own
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,14 @@ def _little(drop: float) -> str:
 
 
 def recipe(kind: str, layers: tuple[tuple[str, float], ...]) -> str:
-    """The recipe's text, when its technique has a field `layers` of (path, ratio)."""
+    """The recipe's text, when its technique takes (path, ratio) pairs: these layers change, and no others."""
     from lessen import catalog
 
     technique = catalog.technique(TECHNIQUE[kind])
-    if "layers" not in technique.model_fields or not layers:
+    field = next((name for name in FIELDS if name in technique.model_fields), None)
+    if field is None or not layers:
         return ""
     try:
-        return str(technique(layers=layers))
+        return str(technique(**{**(technique.neutral or {}), field: layers}))
     except LessenError:  # a ratio that this technique does not take
         return ""
