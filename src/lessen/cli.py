@@ -141,6 +141,38 @@ def measure(
 
 
 @app.command()
+def inspect(
+    what: Annotated[str, typer.Argument(metavar="TASK/MODEL|ARTIFACT", help="digits/cnn, or an artifact's folder.")],
+    output: Output,
+    sensitivity: Annotated[str, typer.Option(help="Scan every layer: prune, channels, rank, or several: prune,rank.")],
+    goal: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Propose ratios: weights_removed=0.7, bytes_kept=0.7, channels_removed_per_layer=0.7 ..."),
+    ] = None,
+    layer: Annotated[Optional[list[str]], typer.Option(help="Scan this layer only; may be repeated.")] = None,  # noqa: UP045
+    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the images, a coarser grid: a tenth.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Find which layers bear compression, draw it, and propose ratios for every layer."""
+    from lessen import inspect as look
+    from lessen.study import once
+
+    kinds = [kind.strip() for kind in sensitivity.split(",")]
+    look.check(kinds, goal or ())
+    with console.progress(what) as progress:
+        base, task = once.start(what, output, seed=seed, progress=progress)
+        found = look.sensitivity(
+            base.model(), task, kinds, goals=goal or (), layers=layer or (), quick=quick, progress=progress
+        )
+    page = look.write(found, output)
+    if json:
+        console.print_json(found.json())
+    else:
+        print(f"{look.text(found)}\n\n{page} is written, all numbers are in {page.with_suffix('.json')}")
+
+
+@app.command()
 def study(
     what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A ready study or a YAML file.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="Run folder; resumed if it exists.")],

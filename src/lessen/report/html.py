@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from lessen.core.trial import Trial
 from lessen.report import figures, provenance, steps, table, words
 from lessen.report.families import WORDS, parts, short
 from lessen.report.layers import layers
+from lessen.report.offline import asset, finite, plotly, policy
 from lessen.report.summary import Line, Summary, summarize
 from lessen.store import Store
 
@@ -60,7 +57,7 @@ def render(
     target = description.get("target")
     summary = summarize(rows, target if isinstance(target, dict) else None)
     payload = _payload(summary)
-    scripts = [_plotly(), _asset("report.js")]
+    scripts = [plotly(), asset("report.js")]
     return _page().render(
         s=summary, w=words, short=short, parts=parts, title=_title(rows, description), version=__version__,
         trials=rows, groups=table.groups(summary), roles=lambda line: table.roles(line, summary),
@@ -69,8 +66,8 @@ def render(
         machines=provenance.machines(summary), notes=provenance.notes(summary), failures=provenance.failures(rows),
         facts=provenance.facts(summary, rows, {**description, **(extra or {})}),
         commands=provenance.commands(folder), study_text=provenance.study_text(description),
-        compress_command=provenance.compress_command, css=Markup(_asset("report.css")),
-        scripts=[Markup(script) for script in scripts], policy=_policy(scripts),
+        compress_command=provenance.compress_command, css=Markup(asset("report.css")),
+        scripts=[Markup(script) for script in scripts], policy=policy(scripts),
     )  # fmt: skip
 
 
@@ -113,16 +110,7 @@ def _payload(s: Summary) -> dict[str, Any]:
         }
         for line in s.lines if line.records
     }  # fmt: skip
-    return _finite({"figures": {"bytes": by_size, **by_time}, "recipes": recipes})
-
-
-def _finite(node: Any) -> Any:
-    """NaN and infinity as null: JSON has no word for them, and one would silence the whole page."""
-    if isinstance(node, dict):
-        return {key: _finite(item) for key, item in node.items()}
-    if isinstance(node, list | tuple):
-        return [_finite(item) for item in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
+    return finite({"figures": {"bytes": by_size, **by_time}, "recipes": recipes})
 
 
 def _below(payload: Mapping[str, Any], s: Summary) -> list[Line]:
@@ -131,29 +119,9 @@ def _below(payload: Mapping[str, Any], s: Summary) -> list[Line]:
     return [line for line in s.lines if line.number in numbers]
 
 
-def _policy(scripts: Sequence[str]) -> str:
-    """A content security policy: only these very scripts run, and nothing is ever loaded from anywhere."""
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    sources = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    return (
-        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data: blob:;"
-        " base-uri 'none'; form-action 'none'"
-    )
-
-
-@cache
-def _plotly() -> str:
-    return (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-
-
-@cache
-def _asset(name: str) -> str:
-    return (files("lessen.report") / name).read_text(encoding="utf-8")
-
-
 @cache
 def _page() -> Any:
     loader = Environment(
-        loader=FunctionLoader(_asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     return loader.get_template("report.html.jinja")

@@ -1,0 +1,48 @@
+"""A survey as text for the terminal: findings, then a table for every proposal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lessen.inspect.findings import points
+
+if TYPE_CHECKING:
+    from lessen.inspect.proposal import Proposal
+    from lessen.inspect.survey import Sensitivity
+
+AMOUNT = {"prune": "sparsity", "channels": "channels removed", "rank": "rank removed"}
+
+
+def text(found: Sensitivity) -> str:
+    """All findings and proposals."""
+    return "\n".join([*found.sentences(), *(line for p in found.proposals for line in _table(p))])
+
+
+def _table(p: Proposal) -> Iterator[str]:
+    yield f"\nFor {p.goal} by {p.kind} (reaches {p.reached}):"
+    width = max(len(s.path) for s in p.shares)
+    for s in p.shares:
+        yield f"    {s.path.ljust(width)}  {s.ratio:4g}  {s.reason}"
+    yield from summary(p)
+    if p.recipe:
+        yield f"    {p.recipe}"
+
+
+def summary(p: Proposal) -> list[str]:
+    """What the proposal costs, and what the same ratio everywhere would."""
+    said = [
+        f"All at once, before any training: {score(p.score)} instead of {score(p.dense)}; "
+        f"layer by layer the drops add up to {points(p.summed)}."
+    ]
+    if p.even:
+        said.append(
+            f"The same ratio everywhere, {p.even.ratio:g}: {score(p.even.score)}; "
+            f"layer by layer {points(p.even.summed)}."
+        )
+    return said
+
+
+def score(share: float) -> str:
+    """A score in percent."""
+    return f"{100 * share:.1f} %"
