@@ -53,6 +53,8 @@ class Field(NamedTuple):
             found = [(v, self.range.high) for v in found] if get_origin(self.kind) is tuple else found
         elif self.range is not None:
             found = [int(self.range.low), int(self.range.high)]
+        elif get_origin(self.kind) is tuple and get_origin(get_args(self.kind)[0]) is tuple:
+            found = [(), (("a", 0.5), ("b's", 0.0))]
         else:
             found = {bool: [True, False], str: ["", "a(b='c')"]}.get(self.kind, [(), ("a", "b's")])
         return [v for v in found if v != self.default]
