@@ -14,7 +14,7 @@ from torch import nn
 from lessen.core.errors import BadData, Diverged, Refused
 from lessen.core.run import Run
 from lessen.ops import layers, quantization
-from lessen.ops.train import Batch, Plan, batch_count, fit
+from lessen.ops.train import Batch, Plan, batch_count, fit, step_count
 
 
 def trained(plan, *, task=None, model=None, seed=0, run=None, **more):
@@ -283,3 +283,19 @@ def test_nothing_is_printed(capfd):
         warnings.simplefilter("error")
         trained(Plan(epochs=1, batch=48, precision="bf16", clip=1.0, ema=0.9))
     assert capfd.readouterr() == ("", "")
+
+
+def test_spans_of_one_schedule_are_the_whole_but_for_the_momentum_between():
+    whole = Plan(epochs=5, batch=16, lr=0.05, momentum=0.0)
+    first, model = net(), net()
+    first[7].p = model[7].p = 0.0  # each span begins with the same random state
+    first, run = trained(whole, model=first)
+    spans, lrs, seen = [], [], []
+    for span in ((0, 2), (2, 2), (2, 5)):
+        plan = Plan(epochs=5, batch=16, lr=0.05, momentum=0.0, span=span)
+        model, part = trained(plan, model=model, hooks=[lambda model, step: seen.append(step)])
+        spans.append([e.epoch for e in part.history])
+        lrs += [e.lr for e in part.history]
+    assert spans == [[1, 2], [], [3, 4, 5]] and lrs == [e.lr for e in run.history]
+    assert seen == list(range(1, step_count(TinyTask(), whole) + 1))
+    assert same(first, model)
