@@ -14,7 +14,7 @@ from lessen.catalog import recipe
 from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import layers, train
+from lessen.ops import checkpoints, layers, train
 from lessen.prune.lottery_ticket import LotteryTicket, verdict
 from lessen.tasks import task
 
@@ -106,6 +106,30 @@ def test_it_tells_its_progress_over_all_arms(small: Task, model: Any) -> None:
     assert shares == sorted(shares) and shares[-1] == 1.0 and shares[0] <= 1 / 6
     arms = [arm for arm, _ in groupby(text.split(",")[0] for _, text in told)]
     assert arms == ["dense", "round 1", "re-initialized"] * 2
+
+
+class StopError(Exception): ...
+
+
+def test_a_killed_experiment_goes_on_as_if_it_had_not_been(
+    small: Task, model: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    step = LotteryTicket(sparsity=0.75, rounds=2, epochs=3, batch=64, rewind_epoch=1)
+
+    def stop(share: float, text: str) -> None:
+        if text.startswith("round 2, epoch 2/"):
+            raise StopError
+
+    with pytest.raises(StopError):
+        step.apply(model, small, run=Run(checkpoint=tmp_path, progress=stop))
+    told: list[str] = []
+    again = Run(checkpoint=tmp_path, progress=lambda share, text: told.append(text))
+    resumed, record = step.apply(model, small, run=again)
+    whole, expected = step.apply(model, small)
+    assert all(torch.equal(v, whole.state_dict()[k]) for k, v in resumed.state_dict().items())
+    assert record.details == expected.details and record.notes == expected.notes
+    assert not any(text.startswith(("dense", "round 1")) for text in told)  # they were done
 
 
 def test_one_seed_is_called_one_seed(small: Task, model: Any) -> None:

@@ -119,7 +119,7 @@ def test_a_threshold_cuts_at_a_size(digits: Task, model: Any) -> None:
         ({"layers": (("heads", 0.5),)}, UnknownName, "did you mean 'head'"),
         ({"layers": (("head", 0.5), ("head", 0.6))}, BadField, "'head' twice"),
         ({"ramp": "gradual"}, BadField, "set epochs"),
-        ({"ramp": "gradual", "epochs": 1, "begin": 0.9}, BadField, "begin = 0.9 lies behind end = 0.6"),
+        ({"ramp": "gradual", "epochs": 1, "begin": 0.9}, BadField, "begin = 0.9 lies behind end = 0.3"),
     ],
 )
 def test_fields_that_contradict_each_other(fields: Any, error: Any, said: str, digits: Task, model: Any) -> None:
@@ -148,7 +148,7 @@ def test_sparsity_is_recorded_by_kind_of_layer(digits: Task) -> None:
 def test_ramps_reach_the_same_count_and_no_weight_comes_back(digits: Task, trained: Any) -> None:
     for ramp in ("one-shot", "gradual", "polynomial", "constant"):
         for criterion in ("magnitude", "gradient", "random"):
-            step = MagnitudePrune(sparsity=0.6, ramp=ramp, steps=3, criterion=criterion, epochs=1, begin=0.2)
+            step = MagnitudePrune(sparsity=0.6, ramp=ramp, steps=3, criterion=criterion, epochs=1, begin=0.2, end=0.8)
             pruned, record = step.apply(trained, digits)
             weights = record.details["weights"]
             assert record.details["zeros"] == round(0.6 * weights), (ramp, criterion)
@@ -159,6 +159,14 @@ def test_ramps_reach_the_same_count_and_no_weight_comes_back(digits: Task, train
                 assert list(steps) == sorted(set(steps)) and done[-1] == 1.0 and steps[0] >= 1
             for layer in layers.weighted(pruned).values():
                 assert layer.mask is not None and not layer.weight[~layer.mask].any()
+
+
+def test_a_ramp_by_gradient_in_an_integer_net(digits: Task, trained: Any) -> None:
+    step = "MagnitudePrune(sparsity=0.5, criterion='gradient', ramp='gradual', steps=2, epochs=1, batch=256)"
+    pruned, (_, record) = (recipe("Int8()") >> recipe(step)).apply(trained, digits)
+    assert record.details["zeros"] == round(0.5 * record.details["weights"])
+    for layer in layers.weighted(pruned).values():
+        assert layer.wq is not None and layer.mask is not None and not layer.effective_weight()[~layer.mask].any()
 
 
 class StopError(Exception): ...

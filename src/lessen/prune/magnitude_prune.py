@@ -50,7 +50,7 @@ class MagnitudePrune(Technique):
     ] = "one-shot"
     steps: Annotated[int, Range("steps of a gradual or polynomial ramp", 1, 100_000, log=True)] = 10
     begin: Annotated[float, Range("share of the training before sparsity starts to rise", 0.0, 1.0)] = 0.0
-    end: Annotated[float, Range("share of the training at which the last step is taken", 0.0, 1.0)] = 0.6
+    end: Annotated[float, Range("share of the training at which the last step is taken", 0.0, 1.0)] = 0.3
     epochs: Annotated[int, Range("passes over the training data; 0 does not train", 0, 10_000)] = 0
     lr: Annotated[
         float, Range("learning rate at its peak; a tenth of what trained the model", 1e-6, 10.0, log=True)
