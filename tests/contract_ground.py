@@ -53,6 +53,8 @@ class Field(NamedTuple):
             found = [(v, self.range.high) for v in found] if get_origin(self.kind) is tuple else found
         elif self.range is not None:
             found = [int(self.range.low), int(self.range.high)]
+        elif get_origin(self.kind) is tuple and get_origin(get_args(self.kind)[0]) is tuple:
+            found = [(), (("a", 0.5), ("b's", 0.0))]
         else:
             pairs = [(("a", 0.25), ("b's", 0.5))] if self.kind == tuple[tuple[str, float], ...] else [("a", "b's")]
             pairs = [(("a", 1), ("b's", 2))] if self.kind == tuple[tuple[str, int], ...] else pairs

@@ -44,7 +44,17 @@ every = pytest.mark.parametrize("name", NAMES)
 
 
 def test_the_catalog_finds_a_family_of_techniques() -> None:
-    assert {"MagnitudePrune", "ChannelPrune", "Int8", "Student", "LogitDistill", "Finetune", "LowRank"} <= set(NAMES)
+    assert {
+        "MagnitudePrune",
+        "NMPrune",
+        "LotteryTicket",
+        "ChannelPrune",
+        "Int8",
+        "Student",
+        "LogitDistill",
+        "Finetune",
+        "LowRank",
+    } <= set(NAMES)
 
 
 # --- the value -------------------------------------------------------------------------------------------------
@@ -65,7 +75,9 @@ def test_frozen_and_final(name: str) -> None:
 @every
 def test_one_file_one_technique(name: str) -> None:
     module = import_module(catalog.techniques()[name])
-    assert module.__name__.rpartition(".")[2] == re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    assert (
+        module.__name__.rpartition(".")[2] == re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    )
     found = [v for v in vars(module).values() if isinstance(v, type) and issubclass(v, Technique)]
     assert found == [Technique, catalog.technique(name)] or set(found) == {Technique, catalog.technique(name)}
     assert catalog.family(name) in catalog.ROOMS
@@ -231,7 +243,8 @@ def test_a_pair_composes_and_keeps_what_was_won_or_is_refused(first: str, second
 
 def test_refusals_are_the_exception() -> None:
     refused = [pair for pair in PAIRS if isinstance(after(*pair), Refused)]
-    assert {(name, "Student") for name in NAMES} <= set(refused), "a fresh student would throw away what came before"
+    for fresh in ("Student", "LotteryTicket"):
+        assert {(name, fresh) for name in NAMES} <= set(refused), "fresh weights would throw away what came before"
     assert len(refused) <= len(NAMES) + 0.2 * len(PAIRS), refused
     assert all(any((name, second) not in refused for second in NAMES) for name in NAMES)
 

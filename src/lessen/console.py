@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -139,10 +139,11 @@ def fields(kind: type[Technique]) -> Iterator[tuple[str, str, str, str, str]]:
     """Name, type, default, range and doc of every field, read from the JSON schema."""
     from lessen.core.technique import Doc, Range
 
+    plain = get_type_hints(kind)  # without the notes of what is inside a tuple
     for name, info in kind.model_fields.items():
         doc = next((m for m in info.metadata if isinstance(m, Doc)), Doc(""))
         span = f"{doc.low:g} to {doc.high:g}" if isinstance(doc, Range) else ""
-        yield name, _kind(info.annotation), repr(info.default), span, doc.doc
+        yield name, _kind(plain[name]), repr(info.default), span, doc.doc
 
 
 def _kind(annotation: Any) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from lessen.core.errors import BadData, Diverged, Refused
 from lessen.core.run import Run
 from lessen.ops import layers, quantization
-from lessen.ops.train import Batch, Plan, batch_count, fit, resized
+from lessen.ops.train import Batch, Plan, batch_count, fit, resized, step_count
 
 
 def trained(plan, *, task=None, model=None, seed=0, run=None, **more):
@@ -303,3 +303,19 @@ def test_resizing_keeps_the_mean_and_the_size_asked_for():
     small = resized(x, 4)
     assert small.shape == (1, 1, 4, 4)
     assert small.mean().item() == pytest.approx(x.mean().item(), abs=1e-4)
+
+
+def test_spans_of_one_schedule_are_the_whole_but_for_the_momentum_between():
+    whole = Plan(epochs=5, batch=16, lr=0.05, momentum=0.0)
+    first, model = net(), net()
+    first[7].p = model[7].p = 0.0  # each span begins with the same random state
+    first, run = trained(whole, model=first)
+    spans, lrs, seen = [], [], []
+    for span in ((0, 2), (2, 2), (2, 5)):
+        plan = Plan(epochs=5, batch=16, lr=0.05, momentum=0.0, span=span)
+        model, part = trained(plan, model=model, hooks=[lambda model, step: seen.append(step)])
+        spans.append([e.epoch for e in part.history])
+        lrs += [e.lr for e in part.history]
+    assert spans == [[1, 2], [], [3, 4, 5]] and lrs == [e.lr for e in run.history]
+    assert seen == list(range(1, step_count(TinyTask(), whole) + 1))
+    assert same(first, model)

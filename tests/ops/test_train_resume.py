@@ -167,3 +167,12 @@ def test_kill_9_and_resume(tmp_path):
     model, run = long_run(None)
     assert resumed["scores"] == [(e.loss, e.score) for e in run.history]
     assert all(torch.equal(v, resumed["state"][k]) for k, v in model.state_dict().items())
+
+
+def test_a_span_resumes_too(tmp_path):
+    plan = {**SGD, "span": (3, 8)}
+    with pytest.raises(StopError):
+        run_once(tmp_path, plan, stop_at=6)
+    resumed = run_once(tmp_path, plan)
+    same(resumed, run_once(None, plan))
+    assert [e.epoch for e in resumed[1].history] == [4, 5, 6, 7, 8]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from lessen.core.errors import BadArtifact, BadField, Refused
+from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
@@ -23,6 +23,8 @@ class Student(Technique):
     width: Annotated[float, Range("factor on the given model's width, when `model` is empty", 0.01, 1.0)] = 0.5
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
+        from lessen.models.pristine import compressed
+
         if run.done or compressed(model):
             before = run.done[-1] if run.done else "a compression"
             raise Refused(
@@ -40,21 +42,6 @@ class Student(Technique):
         run.details.update(student=text, parameters=small, teacher_parameters=large)
         run.notes.append("the student is untrained and scores at chance until a step such as LogitDistill trains it")
         return student.train(model.training)
-
-
-def compressed(model: nn.Module) -> bool:
-    """Whether the model is another than its builder makes, or carries masks or quantizers."""
-    from lessen import models
-    from lessen.ops import layers, structure
-
-    builder: Call | None = getattr(model, "builder", None)
-    if builder is not None:
-        try:
-            return bool(structure.differences(model, models.rebuild(builder)))
-        except BadArtifact:  # a part that no spec can describe, so not one of its builder's
-            return True
-    own = layers.sites(layers.own(model)).values()
-    return any(getattr(site, slot, None) is not None for site in own for slot in ("mask", "wq", "iq", "oq"))
 
 
 def narrower(model: nn.Module, factor: float) -> str:

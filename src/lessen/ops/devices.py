@@ -25,10 +25,15 @@ def connect(precision: Precision) -> Fabric:
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "16" and accelerator == "cpu":
         raise Refused("precision='16' needs a GPU; use precision='bf16' or '32' on a CPU")
-    world, local = (int(os.environ.get(k, 1)) for k in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    world, local = world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     fabric = Fabric(
         accelerator=accelerator, devices=local, num_nodes=world // local, precision=MIXED[precision],
         strategy="ddp" if world > 1 else "auto",
     )  # fmt: skip
     fabric.launch()
     return fabric
+
+
+def world_size() -> int:
+    """Over how many devices one training run is spread."""
+    return int(os.environ.get("WORLD_SIZE", 1))

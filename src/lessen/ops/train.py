@@ -45,6 +45,7 @@ class Plan:
     channels_last: bool = False
     augment: bool = True
     sizes: tuple[int, ...] = ()  # sides in pixels of training images, each for an equal share of the run; () is as is
+    span: tuple[int, int] | None = None  # of the epochs, train those from the first up to, not with, the second
 
 
 class Batch(NamedTuple):
@@ -71,7 +72,7 @@ def fit(
 
     >>> fit(task.build("resnet8"), task, Plan(epochs=10), Run())  # doctest: +SKIP
     """
-    if plan.epochs == 0:
+    if plan.epochs == 0 or (plan.span and plan.span[0] == plan.span[1]):
         return model
     home, training = next(model.parameters()).device, model.training
     loop = _Loop(model, task, plan, run, loss, tuple(hooks))
@@ -80,6 +81,11 @@ def fit(
         loop.run_epoch()
     loop.finish()
     return model.to(home).train(training)
+
+
+def step_count(task: Task, plan: Plan) -> int:
+    """Optimizer steps of all of the plan's epochs, as its schedule and `fit`'s hooks count them."""
+    return batch_count(len(task.split("train")), plan.batch, devices.world_size()) * plan.epochs
 
 
 def batch_count(n: int, batch: int, devices: int = 1) -> int:
@@ -131,27 +137,27 @@ class _Loop:
         self.every = (
             1 if fabric.device.type == "cpu" else 50
         )  # steps between two looks at the loss: each waits for a GPU
-        self.step = 0
+        self.epoch, self.end = plan.span or (0, plan.epochs)  # epochs behind the model, and where to stop
+        self.step = self.first = self.epoch * self.batches
         self.history: list[Epoch] = []
         self.best: dict[str, Tensor] | None = None
         self.best_score, self.best_epoch = -math.inf, 0
-        self.begun, self.first, self.spoke = time.monotonic(), 0, 0.0
+        self.begun, self.spoke = time.monotonic(), 0.0
 
     @property
     def over(self) -> bool:
         """All epochs done, or none better for `patience` epochs."""
-        done = len(self.history)
-        tired = self.best is not None and done - self.best_epoch >= self.plan.patience
-        return done == self.plan.epochs or tired
+        tired = self.best is not None and self.epoch - self.best_epoch >= self.plan.patience
+        return self.epoch == self.end or tired
 
     def run_epoch(self) -> None:
         """Train on every sample once, score, remember, save."""
         start = time.perf_counter()
         loss = self._train()
-        score = self._score()
-        epoch = len(self.history) + 1
+        self.epoch += 1
+        score, lr = self._score(), self._lr(self.step - 1)
         seconds = time.perf_counter() - start
-        self.history.append(Epoch(epoch=epoch, loss=loss, score=score, lr=self._lr(self.step - 1), seconds=seconds))
+        self.history.append(Epoch(epoch=self.epoch, loss=loss, score=score, lr=lr, seconds=seconds))
         if self.fabric.is_global_zero and self.checkpoint.due():
             problem = self.checkpoint.save(self._state())
             if problem and problem not in self.run.notes:
@@ -160,7 +166,7 @@ class _Loop:
 
     def _train(self) -> float:
         """One pass over the train split; returns the mean loss."""
-        epoch, rank, world = len(self.history), self.fabric.global_rank, self.fabric.world_size
+        epoch, rank, world = self.epoch, self.fabric.global_rank, self.fabric.world_size
         shuffle = torch.Generator().manual_seed(_mix(self.seed, epoch))
         self.noise.manual_seed(_mix(self.seed, epoch, rank + 1))
         order = torch.randperm(len(self.y), generator=shuffle).to(self.fabric.device)
@@ -220,7 +226,7 @@ class _Loop:
         for i, loss in enumerate(losses, number - len(losses) + 1):
             if not math.isfinite(loss):
                 raise Diverged(
-                    f"the loss is {loss} at epoch {len(self.history) + 1}, step {i} of {self.batches}; "
+                    f"the loss is {loss} at epoch {self.epoch + 1}, step {i} of {self.batches}; "
                     f"lower lr (now {self.plan.lr:g}), or set warmup or clip"
                 )
         if time.monotonic() - self.spoke > 0.5 and number < self.batches:
@@ -234,7 +240,7 @@ class _Loop:
                 torch.distributed.broadcast(buffer, 0)  # each device has seen its own share of the batches
             score = self.fabric.broadcast(self.task.evaluate(self.model, "validation"))
             if self.plan.patience and score is not None and score > self.best_score:
-                self.best, self.best_score, self.best_epoch = clones(self.model), score, len(self.history) + 1
+                self.best, self.best_score, self.best_epoch = clones(self.model), score, self.epoch
         return score
 
     def _say(self, loss: float) -> None:
@@ -250,10 +256,10 @@ class _Loop:
 
     def finish(self) -> None:
         """Leave the weights to return in the model, and what happened in the run."""
-        notes, done, patience = self.run.notes, len(self.history), self.plan.patience
+        notes, done, patience = self.run.notes, self.epoch, self.plan.patience
         if patience and self.best is None:
             notes.append("early stopping was off: the validation split is empty")
-        elif done < self.plan.epochs:
+        elif done < self.end:
             notes.append(
                 f"stopped after epoch {done} of {self.plan.epochs}: none better for {self.plan.patience} epochs"
             )
@@ -287,6 +293,7 @@ class _Loop:
             return
         self.step = self.first = state["step"]
         self.history = [Epoch(**e) for e in state["history"]]
+        self.epoch += len(self.history)
         self.model.load_state_dict(state["model"])
         for path, mask in state["masks"].items():
             self.weighted[path].mask = None if mask is None else mask.to(self.fabric.device)
