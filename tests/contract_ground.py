@@ -7,7 +7,7 @@ import math
 import random
 from functools import cache
 from itertools import islice, product
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -46,20 +46,27 @@ class Field(NamedTuple):
 
     def others(self) -> list[Any]:
         """Valid values away from the default."""
-        if get_origin(self.kind) is Literal:
-            found = list(get_args(self.kind))
-        elif self.range is not None and self.kind is not int:
-            found = [self.range.low, self.range.high, (self.range.low + self.range.high) / 2]
-            found = [(v, self.range.high) for v in found] if get_origin(self.kind) is tuple else found
-        elif self.range is not None:
-            found = [int(self.range.low), int(self.range.high)]
-        elif get_origin(self.kind) is tuple and get_origin(get_args(self.kind)[0]) is tuple:
-            found = [(), (("a", 0.5), ("b's", 0.0))]
-        else:
-            pairs = [(("a", 0.25), ("b's", 0.5))] if self.kind == tuple[tuple[str, float], ...] else [("a", "b's")]
-            pairs = [(("a", 1), ("b's", 2))] if self.kind == tuple[tuple[str, int], ...] else pairs
-            found = {bool: [True, False], str: ["", "a(b='c')"]}.get(self.kind, [(), *pairs])
-        return [v for v in found if v != self.default]
+        return [v for v in valid(self.kind, self.range) if v != self.default]
+
+
+def valid(kind: Any, span: Range | None = None) -> list[Any]:
+    """Some values of a type, the ends of its range among them."""
+    if get_origin(kind) is Annotated:
+        inner, *notes = get_args(kind)
+        return valid(inner, next((n for n in notes if isinstance(n, Range)), span))
+    if get_origin(kind) is Literal:
+        return list(get_args(kind))
+    if get_origin(kind) is tuple:
+        first, *rest = get_args(kind)
+        if rest == [...]:
+            found = valid(first, span)
+            return [(), (found[0],), tuple(found[:2])]
+        columns = [valid(part, span) for part in (first, *rest)]
+        return [tuple(column[i % len(column)] for column in columns) for i in range(2)]
+    if kind is int or kind is float:
+        low, high = (span.low, span.high) if span else (1, 2)
+        return [int(low), int(high)] if kind is int else [float(low), float(high), (low + high) / 2]
+    return {bool: [True, False], str: ["a", "a(b='c')", ""]}[kind]
 
 
 def fields(name: str) -> list[Field]:

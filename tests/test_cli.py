@@ -45,7 +45,7 @@ def test_without_a_verb_it_shows_them_all(shell):
     help_ = shell.done()
     listed = help_.partition("Commands:")[2]
     verbs = re.findall(r"^  ([a-z]+)  ", listed, re.MULTILINE)
-    assert verbs == ["demo", "list", "train", "compress", "measure", "study", "report", "schema"]
+    assert verbs == ["demo", "list", "train", "compress", "measure", "inspect", "study", "report", "schema"]
     assert "..." not in listed  # no line is cut
     assert shell.done("--help") == help_
 

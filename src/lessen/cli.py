@@ -154,7 +154,7 @@ def inspect(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Find which layers bear compression, draw it, and propose ratios for every layer."""
+    """Find which layers bear compression; propose ratios."""
     from lessen import inspect as look
     from lessen.study import once
 
