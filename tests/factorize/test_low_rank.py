@@ -56,19 +56,19 @@ def test_ranks_in_numbers_for_all_or_for_one(digits: Task, model: Any) -> None:
     first, last = "features.stage2.0.body.0.conv", "features.stage3.0.body.0.conv"
     _, record = LowRank(rank=4).apply(model, digits)
     assert {found["rank"] for found in record.details["layers"].values()} == {4}
-    _, record = LowRank(keep=1.0, ranks=((first, 3), (last, 7))).apply(model, digits)
+    _, record = LowRank(keep=1.0, layers=((first, 3), (last, 7))).apply(model, digits)
     assert {path: found["rank"] for path, found in record.details["layers"].items()} == {first: 3, last: 7}
-    _, record = LowRank(rank=4, ranks=((first, 0), (last, 999))).apply(model, digits)
+    _, record = LowRank(rank=4, layers=((first, 0), (last, 999))).apply(model, digits)
     assert not {first, last} & set(record.details["layers"]) and record.details["layers"]
 
 
 def test_two_amounts_unknown_layers_and_empty_models_are_refused(digits: Task, model: Any) -> None:
     with pytest.raises(BadField, match=r"LowRank.error = 0.2 and LowRank.rank = 3 both say how much; give one"):
         LowRank(error=0.2, rank=3).apply(model, digits)
-    with pytest.raises(UnknownName, match=r"layer in LowRank.ranks 'hed'; did you mean 'head'"):
-        LowRank(ranks=(("hed", 2),)).apply(model, digits)
-    with pytest.raises(BadField, match=r"LowRank.ranks gives 'head' -1, which is below 0"):
-        LowRank(ranks=(("head", -1),)).apply(model, digits)
+    with pytest.raises(UnknownName, match=r"layer in LowRank.layers 'hed'; did you mean 'head'"):
+        LowRank(layers=(("hed", 2),)).apply(model, digits)
+    with pytest.raises(BadField, match=r"LowRank.layers gives 'head' -1, which is below 0"):
+        LowRank(layers=(("head", -1),)).apply(model, digits)
     with pytest.raises(Refused, match="finds no convolution or linear layer"):
         empty = nn.Sequential(nn.AdaptiveAvgPool2d((1, 10)), nn.Flatten(), nn.BatchNorm1d(10))
         LowRank().apply(empty, digits)

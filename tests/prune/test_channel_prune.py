@@ -76,10 +76,10 @@ def test_fields_out_of_range_are_named() -> None:
     with pytest.raises(BadField, match=r"ChannelPrune.ratio = 1.0 is out of its range 0 to 0.99 \(share REMOVED"):
         ChannelPrune(ratio=1.0)
 
-    with pytest.raises(BadField, match=r"ratios gives 'features.stage1' 1.0, which is out of its range 0 to below 1"):
-        ChannelPrune(ratios=(("features.stage1", 1.0),)).apply(nn_model(), task("digits"))
-    with pytest.raises(UnknownName, match=r"layer in ChannelPrune.ratios 'hed'; did you mean 'head'"):
-        ChannelPrune(ratios=(("hed", 0.5),)).apply(nn_model(), task("digits"))
+    with pytest.raises(BadField, match=r"layers gives 'features.stage1' 1.0, which is out of its range 0 to below 1"):
+        ChannelPrune(layers=(("features.stage1", 1.0),)).apply(nn_model(), task("digits"))
+    with pytest.raises(UnknownName, match=r"layer in ChannelPrune.layers 'hed'; did you mean 'head'"):
+        ChannelPrune(layers=(("hed", 0.5),)).apply(nn_model(), task("digits"))
 
 
 def nn_model() -> Any:
@@ -87,7 +87,7 @@ def nn_model() -> Any:
 
 
 def test_a_layers_own_ratio_counts_in_place_of_the_general_one(digits: Task, model: Any) -> None:
-    chosen = ChannelPrune(ratio=0.5, ratios=(("features.stage3", 0.25), ("features.stage2.0.body.0.conv", 0.0)))
+    chosen = ChannelPrune(ratio=0.5, layers=(("features.stage3", 0.25), ("features.stage2.0.body.0.conv", 0.0)))
     _, record = chosen.apply(model, digits)
     kept = {path: after / before for path, (before, after) in record.details["channels"].items()}
     assert {kept[p] for p in kept if p.startswith("features.stage3")} == {0.75}

@@ -31,7 +31,9 @@ class LowRank(Technique):
         float, Range("in place of keep: largest relative Frobenius error of a layer; 0 is off", 0.0, 1.0)
     ] = 0.0
     rank: Annotated[int, Range("in place of keep: singular values kept of every layer; 0 is off", 0, 65_536)] = 0
-    ranks: Annotated[tuple[tuple[str, int], ...], Doc("(path, rank) of layers, in place of all else; 0 leaves it")] = ()
+    layers: Annotated[
+        tuple[tuple[str, int], ...], Doc("(path, rank) of layers, in place of all else; 0 leaves it")
+    ] = ()
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops import layers, lowrank
@@ -41,7 +43,7 @@ class LowRank(Technique):
         run.details["layers"] = {}
         targets, fixed = lowrank.targets(model)
         self._check(targets, fixed)
-        if self.keep == 1 and not (self.error or self.rank or self.ranks):
+        if self.keep == 1 and not (self.error or self.rank or self.layers):
             return model
         masked = [t.path for t in targets if t.masked()]
         if masked:
@@ -73,17 +75,17 @@ class LowRank(Technique):
         if not targets and not fixed:
             raise Refused("LowRank finds no convolution or linear layer in this model; factor one that has some")
         paths = [t.path for t in targets]
-        for path, rank in self.ranks:
+        for path, rank in self.layers:
             if path not in paths:
-                raise UnknownName("layer in LowRank.ranks", path, paths)
+                raise UnknownName("layer in LowRank.layers", path, paths)
             if rank < 0:
-                raise BadField(f"LowRank.ranks gives '{path}' {rank}, which is below 0")
+                raise BadField(f"LowRank.layers gives '{path}' {rank}, which is below 0")
 
     def _rank(self, target: Any, s: Any) -> int:
         """Singular values to keep; all of them where nothing is asked."""
         from lessen.ops import lowrank
 
-        own, full = dict(self.ranks).get(target.path), len(s)
+        own, full = dict(self.layers).get(target.path), len(s)
         if own is not None or self.rank:
             return min(own if own is not None else self.rank, full) or full
         if self.error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lessen.inspect.amounts import Amount
 
 TECHNIQUE = {"prune": "MagnitudePrune", "channels": "ChannelPrune", "rank": "LowRank"}
-FIELDS = ("layers", "ratios")  # of a technique, for (path, ratio) of layers with a ratio of their own
+FIELD = "layers"  # of a technique, for (path, ratio) of layers with a ratio of their own
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,9 @@ def recipe(kind: str, layers: tuple[tuple[str, float], ...]) -> str:
     from lessen import catalog
 
     technique = catalog.technique(TECHNIQUE[kind])
-    field = next((name for name in FIELDS if name in technique.model_fields), None)
-    if field is None or not layers:
+    if not layers:
         return ""
     try:
-        return str(technique(**{**(technique.neutral or {}), field: layers}))
+        return str(technique(**{**(technique.neutral or {}), FIELD: layers}))
     except LessenError:  # a ratio that this technique does not take
         return ""

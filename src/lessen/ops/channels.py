@@ -143,7 +143,7 @@ def _keeps(
     idle = [n for n in named if not any(channel_groups.covers((n,), p) for g in groups for p in g.producers)]
     if idle:
         raise Refused(
-            f"the channels of '{idle[0]}' stay whole, so it takes no ratio of its own; leave it out of ratios"
+            f"the channels of '{idle[0]}' stay whole, so it takes no ratio of its own; leave it out of layers"
         )
     sizes = [start.widths[g.path] // g.span for g in groups]
     multiples = [plan.round_to // math.gcd(plan.round_to, g.span) for g in groups]
@@ -193,7 +193,7 @@ def _own_ratio(group: Coupled, plan: Plan) -> float | None:
     given = {r: name for name, r in plan.ratios for p in group.producers if channel_groups.covers((name,), p)}
     if len(given) > 1:
         a, b = list(given.values())[:2]
-        raise BadField(f"ChannelPrune.ratios: '{a}' and '{b}' hold the same channels; give them one ratio")
+        raise BadField(f"ChannelPrune.layers: '{a}' and '{b}' hold the same channels; give them one ratio")
     return next((plan.share * r for r in given), None)
 
 

@@ -31,7 +31,7 @@ class ChannelPrune(Technique):
     scope: Annotated[
         Literal["layer", "global"], Doc("rank the channels of every layer by itself, or of all layers together")
     ] = "layer"
-    ratios: Annotated[
+    layers: Annotated[
         tuple[tuple[str, float], ...], Doc("(path, share of channels REMOVED) of layers or blocks, in place of ratio")
     ] = ()
     criterion: Annotated[
@@ -56,7 +56,7 @@ class ChannelPrune(Technique):
         sample = task.inputs(calibration.x[:2]).to(device)
         data = channels.Data(task.inputs(calibration.x), calibration.y, task.loss) if self._looks() else None
         start, shapes = channels.Start.of(model, sample), channels.shapes(model)
-        for step in range(1, self.steps + 1) if self.ratio or self.ratios or self.of == "bytes kept" else ():
+        for step in range(1, self.steps + 1) if self.ratio or self.layers or self.of == "bytes kept" else ():
             run.progress((step - 1) / self.steps, f"cut {step}/{self.steps}")
             model, notes = channels.prune(model, sample, self._plan(step), data, start)
             run.notes.extend(note for note in notes if note not in run.notes)
@@ -72,19 +72,19 @@ class ChannelPrune(Technique):
     def _check(self, model: Any) -> None:
         """Paths that exist, ratios in their range."""
         known = {name for name, _ in model.named_modules()}
-        for field, names in (("whole", self.whole), ("ratios", tuple(name for name, _ in self.ratios))):
+        for field, names in (("whole", self.whole), ("layers", tuple(name for name, _ in self.layers))):
             for name in names:
                 if name not in known:
                     raise UnknownName(f"layer in ChannelPrune.{field}", name, sorted(known - {""}))
-        for name, ratio in self.ratios:
+        for name, ratio in self.layers:
             if not 0 <= ratio < 1:
-                raise BadField(f"ChannelPrune.ratios gives '{name}' {ratio}, which is out of its range 0 to below 1")
+                raise BadField(f"ChannelPrune.layers gives '{name}' {ratio}, which is out of its range 0 to below 1")
 
     def _plan(self, step: int) -> Any:
         from lessen.ops.channels import Plan
 
         return Plan(
-            self.ratio, self.scope, self.criterion, self.round_to, self.floor, self.whole, self.of, self.ratios,
+            self.ratio, self.scope, self.criterion, self.round_to, self.floor, self.whole, self.of, self.layers,
             share=step / self.steps,
         )  # fmt: skip
 
