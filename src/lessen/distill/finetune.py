@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
+from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,23 +21,21 @@ class Finetune(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    epochs: Annotated[int, Range("passes over the training data", 0, 10_000)] = 10
-    lr: Annotated[float, Range("learning rate at its peak", 1e-6, 10.0, log=True)] = 0.01
-    batch: Annotated[int, Range("samples a step", 2, 65_536, log=True)] = 128
-    optimizer: Annotated[Literal["sgd", "adamw", "muon"], Doc("muon moves hidden weights, AdamW the rest")] = "sgd"
+    epochs: Epochs = 10
+    lr: Rate = 0.01
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
     momentum: Annotated[float, Range("momentum, or Adam's first beta", 0.0, 0.999)] = 0.9
-    weight_decay: Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)] = 5e-4
-    schedule: Annotated[
-        Literal["cosine", "onecycle", "step", "constant"], Doc("the learning rate over the run")
-    ] = "cosine"  # fmt: skip
-    warmup: Annotated[float, Range("epochs in which the learning rate rises", 0.0, 1_000.0)] = 0.0
-    smoothing: Annotated[float, Range("share of the target spread over all classes", 0.0, 0.9)] = 0.0
+    weight_decay: Decay = 5e-4
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    smoothing: Smoothing = 0.0
     ema: Annotated[float, Range("decay of the average of weights; 0 is off", 0.0, 0.99999)] = 0.0
     clip: Annotated[float, Range("largest norm of the gradient; 0 is off", 0.0, 1e6)] = 0.0
     patience: Annotated[int, Range("epochs to wait for a better validation score; 0 is off", 0, 10_000)] = 0
     precision: Annotated[Literal["32", "bf16", "16"], Doc("mixed precision; 16 needs a GPU")] = "32"
     channels_last: Annotated[bool, Doc("keep images as (n, h, w, c) in memory, often faster")] = False
-    augment: Annotated[bool, Doc("change training samples at random")] = True
+    augment: Augment = True
     sizes: Annotated[tuple[int, ...], Range("sides in pixels, each for an equal share of the run", 1, 4096)] = ()
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from lessen.core.errors import Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.core.technique import Doc, Range, Technique
+from lessen.core.technique import Range, Technique
+from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,19 +27,17 @@ class LogitDistill(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    epochs: Annotated[int, Range("passes over the training data", 0, 10_000)] = 10
+    epochs: Epochs = 10
     temperature: Annotated[float, Range("softens both before they are compared", 0.1, 100.0, log=True)] = 4.0
     alpha: Annotated[float, Range("share of the soft term; the rest is the labels'", 0.0, 1.0)] = 0.9
-    lr: Annotated[float, Range("learning rate at its peak", 1e-6, 10.0, log=True)] = 0.05
-    batch: Annotated[int, Range("samples a step", 2, 65_536, log=True)] = 128
-    optimizer: Annotated[Literal["sgd", "adamw", "muon"], Doc("muon moves hidden weights, AdamW the rest")] = "sgd"
-    schedule: Annotated[
-        Literal["cosine", "onecycle", "step", "constant"], Doc("the learning rate over the run")
-    ] = "cosine"  # fmt: skip
-    warmup: Annotated[float, Range("epochs in which the learning rate rises", 0.0, 1_000.0)] = 0.0
-    weight_decay: Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)] = 5e-4
-    smoothing: Annotated[float, Range("share of the labels' target spread over all classes", 0.0, 0.9)] = 0.0
-    augment: Annotated[bool, Doc("change training samples at random")] = True
+    lr: Rate = 0.05
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    weight_decay: Decay = 5e-4
+    smoothing: Smoothing = 0.0
+    augment: Augment = True
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch

@@ -9,6 +9,7 @@ from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
+from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Rate, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,16 +42,14 @@ class LotteryTicket(Technique):
     ] = "global"
     floor: Annotated[float, Range("share of its weights that every layer keeps under scope='global'", 0.0, 1.0)] = 0.001
     epochs: Annotated[int, Range("passes over the training data of each net", 1, 10_000)] = 10
-    lr: Annotated[float, Range("learning rate at its peak", 1e-6, 10.0, log=True)] = 0.1
-    batch: Annotated[int, Range("samples a step", 2, 65_536, log=True)] = 128
-    optimizer: Annotated[Literal["sgd", "adamw", "muon"], Doc("muon moves hidden weights, AdamW the rest")] = "sgd"
-    schedule: Annotated[
-        Literal["cosine", "onecycle", "step", "constant"], Doc("the learning rate over the run")
-    ] = "cosine"  # fmt: skip
-    warmup: Annotated[float, Range("epochs in which the learning rate rises", 0.0, 1_000.0)] = 0.0
-    weight_decay: Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)] = 5e-4
-    smoothing: Annotated[float, Range("share of the target spread over all classes", 0.0, 0.9)] = 0.0
-    augment: Annotated[bool, Doc("change training samples at random")] = True
+    lr: Rate = 0.1
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    weight_decay: Decay = 5e-4
+    smoothing: Smoothing = 0.0
+    augment: Augment = True
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch

@@ -8,6 +8,7 @@ from lessen.core.errors import BadField, Refused, UnknownName
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
+from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,15 +56,13 @@ class MagnitudePrune(Technique):
     lr: Annotated[
         float, Range("learning rate at its peak; a tenth of what trained the model", 1e-6, 10.0, log=True)
     ] = 0.01
-    batch: Annotated[int, Range("samples a step", 2, 65_536, log=True)] = 128
-    optimizer: Annotated[Literal["sgd", "adamw", "muon"], Doc("muon moves hidden weights, AdamW the rest")] = "sgd"
-    schedule: Annotated[
-        Literal["cosine", "onecycle", "step", "constant"], Doc("the learning rate over the run")
-    ] = "cosine"  # fmt: skip
-    warmup: Annotated[float, Range("epochs in which the learning rate rises", 0.0, 1_000.0)] = 0.0
-    weight_decay: Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)] = 5e-4
-    smoothing: Annotated[float, Range("share of the target spread over all classes", 0.0, 0.9)] = 0.0
-    augment: Annotated[bool, Doc("change training samples at random")] = True
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    weight_decay: Decay = 5e-4
+    smoothing: Smoothing = 0.0
+    augment: Augment = True
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch

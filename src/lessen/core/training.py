@@ -1,0 +1,17 @@
+"""The fields that every training technique shares, declared once: the same name means the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from lessen.core.technique import Doc, Range
+
+Epochs = Annotated[int, Range("passes over the training data", 0, 10_000)]
+Rate = Annotated[float, Range("learning rate at its peak", 1e-6, 10.0, log=True)]
+BatchSize = Annotated[int, Range("samples a step", 2, 65_536, log=True)]
+Optimizer = Annotated[Literal["sgd", "adamw", "muon"], Doc("muon moves hidden weights, AdamW the rest")]
+Schedule = Annotated[Literal["cosine", "onecycle", "step", "constant"], Doc("the learning rate over the run")]
+Warmup = Annotated[float, Range("epochs in which the learning rate rises", 0.0, 1_000.0)]
+Decay = Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)]
+Smoothing = Annotated[float, Range("share of the labels' target spread over all classes", 0.0, 0.9)]
+Augment = Annotated[bool, Doc("change training samples at random")]
