@@ -151,10 +151,12 @@ def _depth(scan: Scan) -> str:
 
 def _certainty(scan: Scan) -> str:
     row = max(scan.rows, key=lambda r: r.places[1] - r.places[0])
+    first, last = row.places
+    least = f"the least sure place is that of {row.path}, between {first} and {last} of {len(scan.rows)}"
     return (
         f"How far the ranking may be off: on resampled images it agrees with itself at Spearman {scan.agreement:.2f} "
-        f"(median; {scan.agreement_low:.2f} or more in 95 % of the draws; {scan.images} images); the least sure place "
-        f"is that of {row.path}, between {row.places[0]} and {row.places[1]} of {len(scan.rows)}."
+        f"(median; {scan.agreement_low:.2f} or more in 95 % of the draws; {scan.images} images); "
+        f"{least if first < last else 'every layer keeps its place'}."
     )
 
 
