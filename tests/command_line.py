@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,13 @@ def process(*args: object, code: str = "from lessen.cli import main; main()", **
     """The same in a process of its own; `code` is what it runs."""
     command = [sys.executable, "-c", code, *map(str, args)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
+    settings = {"preexec_fn": interruptible, **settings}
     return subprocess.Popen(command, text=True, **pipes, **settings)  # type: ignore[call-overload]
+
+
+def interruptible() -> None:
+    """As in a terminal: a shell that runs the tests in the background has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def write_study(path: Path, *recipes: str, **more: object) -> Path:
