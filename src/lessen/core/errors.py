@@ -20,10 +20,8 @@ class UnknownName(LessenError):
     def __init__(self, kind: str, name: str, known: Iterable[str], mend: str = "") -> None:
         known = list(known)
         close = _nearest(name, known)
-        if close:
-            hint = f"did you mean '{close}'?"
-        else:
-            hint = f"known: {', '.join(known)}" if known else "none is known"
+        every = f"known: {', '.join(known)}" if known else "none is known"
+        hint = f"did you mean '{close}'?" if close else every
         super().__init__(f"unknown {kind} '{name}'; {hint}{' ' + mend if mend else ''}")
 
 
