@@ -114,7 +114,7 @@ def attention(found: Beside) -> list[str]:
     said += [
         f"{name} answers as the original on {share(like.agreement)} of {views.images} images, right on "
         f"{percent(like.right)} (original {percent(views.likeness[0].right)}); KL "
-        f"{interval(like.kl, 3)} nats, JS {interval(like.js, 3)}."
+        f"{small(like.kl)} nats, JS {small(like.js)}."
         for name, like in zip(found.names[1:], views.likeness[1:], strict=True)
     ]
     return [*said, *blanks(found.names, views), *views.notes]
@@ -130,15 +130,22 @@ def _verdict(cosine: Estimate, control: Estimate) -> str:
     return f"looks {where} the original looks"
 
 
-def interval(e: Estimate, digits: int = 2) -> str:
+def interval(e: Estimate) -> str:
     """A mean with its 95 % interval.
 
     >>> interval(Estimate(0.912, 0.9, 0.923, 200))
     '0.91 (0.90 to 0.92)'
     """
-    if math.isnan(e.mean):
-        return "unknown"
-    return f"{e.mean:.{digits}f} ({e.low:.{digits}f} to {e.high:.{digits}f})"
+    return f"{e.mean:.2f} ({e.low:.2f} to {e.high:.2f})" if not math.isnan(e.mean) else "unknown"
+
+
+def small(e: Estimate) -> str:
+    """As `interval`, for numbers that may be tiny.
+
+    >>> small(Estimate(0.000412, 0.0003, 0.0005, 200))
+    '0.00041 (0.0003 to 0.0005)'
+    """
+    return f"{e.mean:.2g} ({e.low:.2g} to {e.high:.2g})"
 
 
 def share(e: Estimate) -> str:
