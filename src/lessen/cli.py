@@ -174,7 +174,7 @@ def inspect(
         base, task = once.start(what, output, seed=seed, progress=progress)
         models = [look.Shown.of(base, "original")]
         for i, other in enumerate(beside or (), 1):
-            made, _ = once.start(other, output.with_name(f"{output.name}-{i}"), seed=seed, progress=progress)
+            made, _ = once.start(other, output.with_name(f"{output.name}-beside{i}"), seed=seed, progress=progress)
             models.append(look.Shown.of(made, Path(other).resolve().name))
         if kinds:
             found["sensitivity"] = look.sensitivity(

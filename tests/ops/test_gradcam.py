@@ -73,3 +73,15 @@ def test_attention_weights_are_no_map():
     model = layers.own(models.build("vit(depth=1, dim=16)", classes=10)).eval()
     found = gradcam.sizes(model, torch.zeros(1, 3, 32, 32))
     assert found == {"patches": (8, 8)} and gradcam.deepest(model, found) == "patches"
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2(width=0.1)", "efficientnet_b0(width=0.1)", "densenet(depth=10)", "fast75"]
+)
+def test_the_zoo_has_a_layer_for_it(name):
+    from lessen import models
+
+    model = layers.own(models.build(name, classes=4)).eval()
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = gradcam.maps(model, gradcam.deepest(model, gradcam.sizes(model, x)), x, torch.tensor([1]))
+    assert found.shape == (1, 32, 32) and found.isfinite().all()

@@ -75,7 +75,7 @@ def layers_for(models: Sequence[nn.Module], names: Sequence[str], sample: Tensor
 
     A model that lacks the latter takes its own deepest. Errors: Refused with the layers that serve and their sizes.
     """
-    known = [gradcam.sizes(model, sample) for model in models]
+    known = [gradcam.sizes(model, sample.to(_device(model))) for model in models]
     wanted = at or gradcam.deepest(models[0], known[0])
     found = []
     for model, name, sizes in zip(models, names, known, strict=True):
@@ -110,13 +110,12 @@ def views(
     index: Sequence[int], *, at: str = "", seed: int = 0, progress: Callable[[float, str], None] = silent,
 ) -> Views:  # fmt: skip
     """Grad-CAM and answers of private models (original first) on images x as stored. Errors: Refused."""
-    device = next(models[0].parameters()).device
-    paths, sides = layers_for(models, names, inputs(x[:1].to(device)), at)
+    paths, sides = layers_for(models, names, inputs(x[:1]), at)
     logits, maps = [], []
     for i, (model, path) in enumerate(zip(models, paths, strict=True)):
         progress(i / len(models), f"Grad-CAM of {names[i]}")
         target = logits[0].argmax(1) if logits else None
-        answers, found = _look(model, path, inputs, x, device, target)
+        answers, found = _look(model, path, inputs, x, target)
         logits.append(answers)
         maps.append(similarity.unit(found))
     values = {name: [measure(maps[0], m) for m in maps] for name, measure in MAPS.items()}
@@ -141,10 +140,10 @@ ANSWERS = {"kl": similarity.kl, "js": similarity.js}
 
 
 def _look(
-    model: nn.Module, path: str, inputs: Callable[[Tensor], Tensor], x: Tensor, device: torch.device,
-    target: Tensor | None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    model: nn.Module, path: str, inputs: Callable[[Tensor], Tensor], x: Tensor, target: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and maps (n, h, w) on the CPU; of the model's own top class where no target is given."""
+    device = _device(model)
     with torch.no_grad():
         logits = torch.cat([model(inputs(part.to(device))).cpu() for part in x.split(BATCH)])
     target = logits.argmax(1) if target is None else target
@@ -153,6 +152,10 @@ def _look(
         for part, t in zip(x.split(BATCH), target.split(BATCH), strict=True)
     ]
     return logits, torch.cat(maps)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _likeness(
