@@ -75,7 +75,7 @@ def test_a_normal_distribution_is_clipped_where_theory_says() -> None:
 
 
 def best_step(top: int) -> float:
-    """The step of the symmetric uniform quantizer -top..top with the least error under a unit normal, by integration."""
+    """The step of the uniform quantizer -top..top with the least error under a unit normal, by integration."""
     x = torch.linspace(-6, 6, 24_001, dtype=torch.float64)
     density = torch.exp(-x.square() / 2)
     steps = torch.linspace(0.1, 1.5, 1401, dtype=torch.float64)
