@@ -47,8 +47,12 @@ def reach(c: Contrast) -> str:
 
 def unseen(contrasts: Sequence[Contrast]) -> str:
     """How large a difference may hide behind "not clear"."""
-    sizes = [c.smallest for c in contrasts if c.smallest is not None]
-    return f"a true difference below {words.points(max(sizes))} would usually not have been seen" if sizes else ""
+    sizes = sorted(c.smallest for c in contrasts if c.smallest is not None)
+    if not sizes:
+        return ""
+    apart = sizes[-1] > 2 * sizes[0] and len(sizes) > 1
+    least = f"{100 * sizes[0]:.1f} to {words.points(sizes[-1])}" if apart else words.points(sizes[-1])
+    return f"a true difference below {least} would usually not have been seen"
 
 
 def _arms(f: Finding) -> list[str]:

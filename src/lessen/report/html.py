@@ -14,6 +14,7 @@ from markupsafe import Markup
 from lessen import __version__
 from lessen.core.trial import Trial
 from lessen.report import figures, markdown, provenance, question_tables, steps, table, words
+from lessen.report.captions import reading
 from lessen.report.families import WORDS, parts, short
 from lessen.report.layers import layers
 from lessen.report.lottery import trainings
@@ -72,7 +73,8 @@ def render(
     return _page().render(
         s=summary, w=words, short=short, parts=parts, title=_title(rows, description), version=__version__,
         trials=rows, groups=table.groups(summary), roles=lambda line: table.roles(line, summary),
-        questions=answered, rows=question_tables.rows, lines={line.recipe: line for line in summary.lines},
+        questions=answered, reading=reading([q.finding for q in answered]), rows=question_tables.rows,
+        lines={line.recipe: line for line in summary.lines},
         cards=_cards(summary), steps={line.number: steps.steps_of(line) for line in summary.lines},
         families=WORDS, payload=payload, below=_below(payload, summary),
         machines=provenance.machines(summary), notes=provenance.notes(summary), failures=provenance.failures(rows),

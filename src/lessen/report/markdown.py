@@ -12,6 +12,7 @@ from typing import Any
 from lessen.core.errors import BadStudy
 from lessen.core.trial import Trial
 from lessen.report import provenance, words
+from lessen.report.captions import reading
 from lessen.report.pictures import draw
 from lessen.report.question_tables import Table, rows
 from lessen.report.questions import Question
@@ -53,7 +54,8 @@ def _page(
             recipes = ", ".join(f"`{_code(p.recipe)}`" if p.recipe else "the baseline" for p in q.finding.of(arm))
             yield f"- {_safe(arm)}: {recipes}"
         yield "\n</details>"
-    yield "\n## How\n"
+    yield "\n## How to read this\n"
+    yield _safe(" ".join(reading([q.finding for q in found]))) + "\n"
     for machine in provenance.machines(summarize(trials)):
         yield (
             f"{_safe(machine['cpu'])}, {machine['cores']} cores, {_safe(machine['runtime'])} on"
