@@ -10,7 +10,7 @@ import pytest
 from fake_study import DESCRIPTION, RECIPES, trials
 
 from lessen.analyze.findings import Contrast, Finding
-from lessen.analyze.points import Point, Recovery, spread
+from lessen.analyze.points import Point, Recovery, Size, Time, spread
 from lessen.analyze.training import Band, Effort
 from lessen.core.errors import BadStudy
 from lessen.report import plain, render, scores, write
@@ -113,6 +113,20 @@ def test_curves_say_where_they_differ_and_how_equal_x_is():
     assert "not clearly different at 50\u202f%" in told[0]
     assert "a up to 50\u202f% and b up to 50\u202f%" in told[1]
     assert told[2] == "1 point lies more than 3 % from every point of a and could not be compared."
+
+
+def test_latency_is_a_sentence_where_arms_differ_plainly():
+    def timed(ratio: float) -> Size:
+        times = (Time(batch=1, ms=1.0, ratio=1.0), Time(batch=64, ms=9.0, ratio=ratio))
+        return Size(runnable=1, transport=1, zeros=0, parameters=1, macs=1, nonzero_macs=1, times=times)
+
+    def told(*ratios: float) -> str:
+        points = [point("a", 0.9, recipe="a", x=1.0, size=timed(1.01)),
+                  *(point("b", 0.9, recipe=f"b{r}", x=2.0, size=timed(r)) for r in ratios)]  # fmt: skip
+        return " ".join(answer(finding(points, [], x="bytes", curves=True)))
+
+    assert "Latency at batch 64, as a share of the baseline's: a 1.01 and b 0.28 to 0.69." in told(0.69, 0.28)
+    assert "Latency" not in told(0.98, 0.91)
 
 
 def test_curves_that_never_meet_say_so():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from lessen.analyze.comparison import AXES
@@ -11,6 +12,7 @@ from lessen.analyze.points import Point
 from lessen.report import words
 
 HOLDS = 0.01  # a mean test score at most this far below the baseline's is said to hold
+PLAIN = 1.25  # times another arm's latency in the median: more than the noise of timing
 MORE = 1.5  # times the first arm's training that are worth a sentence
 
 
@@ -42,7 +44,7 @@ def change(c: Contrast) -> str:
 
 def reach(c: Contrast) -> str:
     """The interval of a difference in points: "-3.0 to -1.2"."""
-    return f"{100 * c.low:+.1f} to {100 * c.high:+.1f}"
+    return f"{words.signed(c.low)} to {words.signed(c.high)}"
 
 
 def unseen(contrasts: Sequence[Contrast]) -> str:
@@ -100,7 +102,30 @@ def _dearer(f: Finding) -> str:
 
 def _curves(f: Finding) -> list[str]:
     said = [_met(f, arm) for arm in f.arms[1:]]
-    return [*said, _held(f)]
+    return [*said, _held(f), _faster(f)]
+
+
+def _faster(f: Finding) -> str:
+    """Latencies of arms that cost the same by another count, where they are plainly not the same."""
+    if f.x not in AXES or f.x == "latency":
+        return ""
+    sized = {arm: [p.size for p in f.of(arm) if p.recipe and p.size] for arm in f.arms}
+    batch = max((t.batch for sizes in sized.values() for size in sizes for t in size.times), default=0)
+    found = {
+        arm: sorted(t.ratio for size in sizes for t in size.times if t.batch == batch and t.ratio)
+        for arm, sizes in sized.items()
+    }
+    known = {arm: ratios for arm, ratios in found.items() if ratios}
+    middles = [statistics.median(ratios) for ratios in known.values()]
+    if len(middles) < 2 or max(middles) < PLAIN * min(middles):
+        return ""
+    each = [f"{arm} {_range(ratios)}" for arm, ratios in known.items()]
+    return f"Latency at batch {batch}, as a share of the baseline's: {words.listed(each)}."
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{values[0]:.2f}", f"{values[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _met(f: Finding, arm: str) -> str:

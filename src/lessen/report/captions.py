@@ -13,8 +13,9 @@ def caption(f: Finding) -> tuple[str, ...]:
     """Sentences below one question."""
     seeds = sorted({len(p.seeds) for p in f.points})
     n = words.plural(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    tests = words.plural(len(f.contrasts), "test")
-    found = [_picture(f), f"n = {n}; p values are corrected over the {tests} of this question."]
+    tests = len(f.contrasts)
+    corrected = f"; p values are corrected over the {tests} tests of this question" if tests > 1 else ""
+    found = [_picture(f), f"n = {n}{corrected}."]
     if any(not c.images for c in f.contrasts):
         found.append(
             "Intervals and p values are from the seeds' scores alone, because the predictions are gone: what other test"
@@ -36,7 +37,7 @@ def reading(findings: Sequence[Finding]) -> tuple[str, ...]:
         found.append(f"Curves are compared where x differs by at most {most}; below x stands by how much it does.")
     if any(p.recovery for f in findings for p in f.points):
         found.append(
-            "Epochs to 95 % and 99 % count the recipe's own training until validation stays above that share of the"
+            "To 95 % and to 99 % are epochs of the recipe's own training until validation stays above that share of the"
             " baseline's score to the end: the median, and how many seeds. Wobble is the sd of validation over the last"
             f" {LAST} epochs."
         )

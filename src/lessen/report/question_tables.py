@@ -60,7 +60,7 @@ def _scores(f: Finding) -> list[Column]:
         found.append(Column("wobble", about, _wobble))
     for i, share in enumerate(next((tuple(r.share for r in p.recovery) for p in points if p.recovery), ())):
         found.append(Column(
-            f"epochs to {100 * share:.0f} %", "of the baseline's validation score, reached for good; median over seeds",
+            f"to {100 * share:.0f} %", "epochs until this share of the baseline's validation stays reached; median",
             lambda p, i=i: _recovery(p.recovery[i], p.earlier) if p.recovery else NONE,
         ))  # fmt: skip
     return found
@@ -104,8 +104,8 @@ def _difference(c: Contrast | None) -> Cell:
     if c is None:
         return NONE
     if c.seeds == 1 and not c.images:
-        return Cell(f"{100 * c.value:+.1f}", "one seed")
-    return Cell(f"{100 * c.value:+.1f}", reach(c))
+        return Cell(words.signed(c.value), "one seed")
+    return Cell(words.signed(c.value), reach(c))
 
 
 def _p(c: Contrast | None) -> Cell:

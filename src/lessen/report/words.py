@@ -79,6 +79,12 @@ def points(share: float) -> str:
     return f"{text}{HARD}point" + ("" if text == "1.0" else "s")
 
 
+def signed(share: float) -> str:
+    """Points with their sign: "+1.0", "-0.3"; "0.0" has none."""
+    text = f"{100 * share:+.1f}"
+    return "0.0" if float(text) == 0 else text
+
+
 def lost(share: float) -> str:
     """A drop as words: "0.2 points lower", "0.1 points higher", "the same"."""
     return "the same" if abs(share) < 5e-5 else f"{points(share)} {'lower' if share > 0 else 'higher'}"
