@@ -11,7 +11,7 @@ from lessen.report import words
 from lessen.report.answers import position
 
 TITLES = {
-    "sparsity": "zeros, share of all values, biases and norms included (scaled by what is left)",
+    "sparsity": "zeros among all values, %, biases included (scaled by what is left)",
     "parameters": "parameters", "bytes": "runnable files", "macs": "multiply-accumulates a sample",
     "nonzero macs": "multiply-accumulates a sample, zero weights left out",
     "latency": "latency at the first batch size, baseline = 1",
@@ -49,7 +49,7 @@ def axis(finding: Finding) -> Axis:
         if p.x is None:
             continue
         place = at(finding, p.x)
-        if all(abs(scale(place) - scale(m)) > 0.09 * (high - low) for m in marks):
+        if all(abs(scale(place) - scale(m)) > 0.12 * (high - low) for m in marks):
             marks.append(place)
             labels.append(_label(finding, p.x))
     ends = (10**low, 10**high) if log else (low, high)
@@ -58,4 +58,5 @@ def axis(finding: Finding) -> Axis:
 
 
 def _label(finding: Finding, x: float) -> str:
-    return position(finding, x).replace(words.THIN, " ")
+    text = position(finding, x).replace(words.THIN, " ")
+    return text.removesuffix(" %")  # which the title says

@@ -8,7 +8,7 @@ from typing import Any
 
 from lessen.report import scores, words
 from lessen.report.figures import AXIS, BASE, Figure, named, wrap
-from lessen.report.question_figures import DASHES, SYMBOLS
+from lessen.report.question_figures import DASHES, LEGEND, SYMBOLS
 from lessen.report.summary import Line
 
 TICKET, CONTROL = "var(--prune)", "var(--quantize)"
@@ -34,7 +34,7 @@ def trainings(line: Line) -> Figure | None:
         "xaxis": {**AXIS, "showgrid": False, "title": named("epoch of each training")},
         "yaxis": {**AXIS, "type": "log", "range": [log10(high), log10(low)], "tickvals": marks, "ticktext": labels,
                   "title": named("validation, %")},
-        "legend": {"orientation": "h", "y": -0.24, "x": 0, "yanchor": "top"},
+        "legend": LEGEND,
     }  # fmt: skip
     return {"data": data, "layout": layout}
 

@@ -16,6 +16,7 @@ from lessen.report.figures import AXIS, BASE, Figure, named, wrap
 COLOURS = tuple(f"var(--arm{letter})" for letter in "abcdef")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+LEGEND = {"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom", "font": {"size": 12}}  # below, titles may wrap
 MANY = 20  # epochs beyond which a line has no marks
 
 
@@ -105,7 +106,8 @@ def _curves(f: Finding, n: int) -> Figure | None:
     if scale.log:
         ends = [math.log10(v) for v in ends]
     layout["xaxis"] = {**AXIS, "type": "log" if scale.log else "linear", "range": ends, "tickvals": scale.marks,
-                       "ticktext": scale.labels, "title": named(wrap(scale.title, 60))}  # fmt: skip
+                       "ticktext": scale.labels, "tickangle": 0, "tickfont": {"size": 11},
+                       "title": named(wrap(scale.title, 40))}  # fmt: skip
     return {"data": data, "layout": layout}
 
 
@@ -160,6 +162,6 @@ def _layout(title: str, wrongs: Sequence[float]) -> Figure:
     marks, labels = scores.ticks(low, high)
     y = {**AXIS, "type": "log", "range": [math.log10(high), math.log10(low)], "tickvals": marks, "ticktext": labels}
     return {
-        **BASE, "height": 380, "margin": {"l": 52, "r": 14, "t": 12, "b": 48}, "yaxis": {**y, "title": named(title)},
-        "legend": {"orientation": "h", "y": -0.22, "x": 0, "yanchor": "top", "font": {"size": 12}},
+        **BASE, "height": 380, "margin": {"l": 52, "r": 18, "t": 12, "b": 48}, "yaxis": {**y, "title": named(title)},
+        "legend": LEGEND,
     }  # fmt: skip
