@@ -39,8 +39,7 @@ def multiply_accumulates(model: nn.Module, sample: Tensor) -> tuple[int, int]:
     Every weight of a convolution or linear layer takes part in equally many, so a layer's share of non-zero weights
     is the share of its multiply-accumulates that a kernel which skips zeros would do. Others count in full.
     """
-    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(sample)
+    counter = _counted(model, sample)
     counts, root = counter.get_flop_counts(), type(model).__name__
     skipped = 0.0
     for path, layer in model.named_modules():
@@ -52,8 +51,14 @@ def multiply_accumulates(model: nn.Module, sample: Tensor) -> tuple[int, int]:
 
 
 def macs(model: nn.Module, sample: Tensor) -> int:
-    """Multiply-accumulates of one forward pass, dense."""
-    return multiply_accumulates(model, sample)[0]
+    """Multiply-accumulates of one forward pass, dense; looks at no weight, so they may lie on the meta device."""
+    return _counted(model, sample).get_total_flops() // 2
+
+
+def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
+    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(sample)
+    return counter
 
 
 def _shown(module: nn.Module, name: str, value: Tensor) -> Tensor:
