@@ -149,32 +149,51 @@ def measure(
 def inspect(
     what: Annotated[str, typer.Argument(metavar="TASK/MODEL|ARTIFACT", help="digits/cnn, or an artifact's folder.")],
     output: Output,
-    sensitivity: Annotated[str, typer.Option(help="Scan every layer: prune, channels, rank, or several: prune,rank.")],
+    sensitivity: Annotated[
+        str, typer.Option(help="Scan every layer: prune, channels, rank, or several: prune,rank.")
+    ] = "",
     goal: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(help="Propose ratios: weights_removed=0.7, bytes_kept=0.7, channels_removed_per_layer=0.7 ..."),
     ] = None,
     layer: Annotated[Optional[list[str]], typer.Option(help="Scan this layer only; may be repeated.")] = None,  # noqa: UP045
     quick: Annotated[bool, typer.Option("--quick", help="A fifth of the images, a coarser grid: a tenth.")] = False,
+    beside: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="TASK/MODEL|ARTIFACT", help="Compare with this one: weights, zeros, Grad-CAM; repeatable."
+        ),
+    ] = None,
+    at: Annotated[str, typer.Option(metavar="LAYER", help="Of Grad-CAM; the deepest of 8x8 when left out.")] = "",
+    images: Annotated[Optional[int], typer.Option(help="Of validation to compare on; 200 when left out.")] = None,  # noqa: UP045
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Find which layers bear compression; propose ratios."""
+    """Scan which layers bear compression; compare models."""
     from lessen import inspect as look
     from lessen.study import once
 
-    kinds = [kind.strip() for kind in sensitivity.split(",")]
-    look.check(kinds, goal or ())
+    kinds = look.asked(sensitivity, goal or (), layer or (), quick, beside or (), at, images)
+    found = {}
     with console.progress(what) as progress:
         base, task = once.start(what, output, seed=seed, progress=progress)
-        found = look.sensitivity(
-            base.model(), task, kinds, goals=goal or (), layers=layer or (), quick=quick, progress=progress
-        )
-    page = look.write(found, output)
+        models = [look.Shown.of(base, "original")]
+        for i, other in enumerate(beside or (), 1):
+            made, _ = once.start(other, output.with_name(f"{output.name}-beside{i}"), seed=seed, progress=progress)
+            models.append(look.Shown.of(made, Path(other).resolve().name))
+        if kinds:
+            found["sensitivity"] = look.sensitivity(
+                base.model(), task, kinds, goals=goal or (), layers=layer or (), quick=quick, progress=progress
+            )
+        if beside:
+            found["beside"] = look.beside(models, task, at=at, images=images, seed=seed, progress=progress)
+    pages = {name: look.write(seen, output) for name, seen in found.items()}
     if json:
-        console.print_json(found.json())
+        numbers = {name: seen.json() for name, seen in found.items()}
+        console.print_json(numbers if len(numbers) > 1 else next(iter(numbers.values())))
     else:
-        print(f"{look.text(found)}\n\n{page} is written, all numbers are in {page.with_suffix('.json')}")
+        for name, page in pages.items():
+            print(f"{look.text(found[name])}\n\n{page} is written, all numbers are in {page.with_suffix('.json')}")
 
 
 @app.command()

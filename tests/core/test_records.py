@@ -68,6 +68,8 @@ def test_a_split_counts_samples() -> None:
         ("int8", ["MagnitudePrune", "Int8"], "'int8'; did you mean 'Int8'?"),
         ("Zebra", ["MagnitudePrune", "Int8"], "'Zebra'; known: MagnitudePrune, Int8"),
         ("Zebra", [], "'Zebra'; none is known"),
+        ("conv1", ["features.conv1", "features.conv2"], "'conv1'; did you mean 'features.conv1'?"),
+        ("block1.convv", ["net.block1.conv", "net.block2.conv"], "'block1.convv'; did you mean 'net.block1.conv'?"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest_or_all(name: str, known: list[str], says: str) -> None:

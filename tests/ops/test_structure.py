@@ -146,6 +146,21 @@ def test_the_order_of_changes_leaves_no_trace() -> None:
     assert structure.differences(one, Net()) == structure.differences(other, Net())
 
 
+def test_a_class_written_inside_a_builder_is_one_class() -> None:
+    def build() -> nn.Module:
+        class Inner(Net):
+            pass
+
+        return Inner()
+
+    model = layers.own(build())
+    mask(model)
+    specs = structure.differences(model, build())
+    assert list(specs) == ["stem.conv", "block.conv", "head.3"]
+    twin, x = structure.restore(build(), specs, structure.tensors(model)), torch.randn(2, 3, 8, 8)
+    assert torch.equal(twin.eval()(x), model.eval()(x))
+
+
 def test_a_whole_model_may_be_a_spec() -> None:
     fresh = nn.Sequential(nn.Linear(4, 2))
     model = layers.own(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))

@@ -25,12 +25,12 @@ MOST_VALUES = 2**24 - 1  # float32 counts no further
 WORTH = 0.95  # of a weight's dense bytes: a smaller gain is not worth the time to unpack it
 PARTS = ("bits", "values", "shape")
 CONSTANTS = {
-    "unpack.bytes": np.arange(256, dtype=np.uint8).reshape(-1, 1),
-    "unpack.powers": 2 ** np.arange(8, dtype=np.int32),
-    "unpack.two": np.array(2, np.int32),
-    "unpack.flat": np.array([-1], np.int64),
-    "unpack.axis": np.array(0, np.int64),
-    "unpack.start": np.array([0], np.int64),
+    "z.bytes": np.arange(256, dtype=np.uint8).reshape(-1, 1),
+    "z.powers": 2 ** np.arange(8, dtype=np.int32),
+    "z.two": np.array(2, np.int32),
+    "z.flat": np.array([-1], np.int64),
+    "z.axis": np.array(0, np.int64),
+    "z.start": np.array([0], np.int64),
 }
 
 
@@ -123,10 +123,10 @@ def _table() -> list[onnx.NodeProto]:
     from onnx import TensorProto, helper
 
     return [
-        helper.make_node("Cast", ["unpack.bytes"], ["unpack.0"], to=TensorProto.INT32),
-        helper.make_node("Div", ["unpack.0", "unpack.powers"], ["unpack.1"]),
-        helper.make_node("Mod", ["unpack.1", "unpack.two"], ["unpack.2"]),
-        helper.make_node("Cast", ["unpack.2"], ["unpack.table"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["z.bytes"], ["z.0"], to=TensorProto.INT32),
+        helper.make_node("Div", ["z.0", "z.powers"], ["z.1"]),
+        helper.make_node("Mod", ["z.1", "z.two"], ["z.2"]),
+        helper.make_node("Cast", ["z.2"], ["z.table"], to=TensorProto.FLOAT),
     ]
 
 
@@ -140,7 +140,7 @@ def _unpacking(packed: Packed, name: str, number: int) -> tuple[list[onnx.Tensor
     """The parts as initializers, and the nodes that make the dense `name` of them."""
     from onnx import TensorProto, helper, numpy_helper
 
-    prefix = f"unpack{number}"  # short: a layer's whole path in every name would cost as much as the nodes
+    prefix = f"z{number}"  # short: a layer's whole path in every name would cost as much as the nodes
     bits, values, shape = (f"{prefix}.{part}" for part in PARTS)
     tensors = [numpy_helper.from_array(getattr(packed, part), f"{prefix}.{part}") for part in PARTS]
     nodes: list[onnx.NodeProto] = []
@@ -149,13 +149,13 @@ def _unpacking(packed: Packed, name: str, number: int) -> tuple[list[onnx.Tensor
         nodes.append(helper.make_node(kind, inputs, [f"{prefix}.{len(nodes)}"], **attributes))
         return nodes[-1].output[0]
 
-    alive = step("Gather", "unpack.table", step("Cast", bits, to=TensorProto.INT32))
-    alive = step("Reshape", alive, "unpack.flat")
+    alive = step("Gather", "z.table", step("Cast", bits, to=TensorProto.INT32))
+    alive = step("Reshape", alive, "z.flat")
     size = int(packed.shape.prod())
     if size % 8:
         tensors.append(numpy_helper.from_array(np.array([size], np.int64), f"{prefix}.size"))
-        alive = step("Slice", alive, "unpack.start", f"{prefix}.size")
-    place = step("Mul", step("CumSum", alive, "unpack.axis"), alive)
+        alive = step("Slice", alive, "z.start", f"{prefix}.size")
+    place = step("Mul", step("CumSum", alive, "z.axis"), alive)
     dense = step("Gather", values, step("Cast", place, to=TensorProto.INT32))
     nodes.append(helper.make_node("Reshape", [dense, shape], [name]))
     return tensors, nodes

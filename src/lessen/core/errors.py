@@ -19,13 +19,21 @@ class UnknownName(LessenError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], mend: str = "") -> None:
         known = list(known)
-        lowered = {k.lower(): k for k in known}
-        close = get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
-        if close:
-            hint = f"did you mean '{lowered[close[0]]}'?"
-        else:
-            hint = f"known: {', '.join(known)}" if known else "none is known"
+        close = _nearest(name, known)
+        every = f"known: {', '.join(known)}" if known else "none is known"
+        hint = f"did you mean '{close}'?" if close else every
         super().__init__(f"unknown {kind} '{name}'; {hint}{' ' + mend if mend else ''}")
+
+
+def _nearest(name: str, known: list[str]) -> str | None:
+    """The known name most like this one; of dotted paths, one whose last parts are: 'conv1' finds 'features.conv1'."""
+    wholes = {k.lower(): k for k in known}
+    parts = {k.lower()[i + 1 :]: k for k in known for i, letter in enumerate(k) if letter == "."}
+    for names, likeness in ((wholes, 0.6), (parts, 0.7)):
+        close = get_close_matches(name.lower(), names, n=1, cutoff=likeness)
+        if close:
+            return names[close[0]]
+    return None
 
 
 class BadField(LessenError):

@@ -1,7 +1,8 @@
-"""Looks into a model and says what it sees: which layers bear compression, and which do not.
+"""Looks into a model and says what it sees: which layers bear compression, and what a recipe changed in it.
 
 >>> found = sensitivity(model, task, ("prune",), goals=("weights_removed=0.7",))  # doctest: +SKIP
 >>> write(found, "out/sensitivity")  # doctest: +SKIP
+>>> write(beside([Shown("original", model), Shown("pruned", pruned)], task), "out/beside")  # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -11,12 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lessen.inspect.page import write
-    from lessen.inspect.survey import check, sensitivity
+    from lessen.inspect.request import asked
+    from lessen.inspect.side_by_side import Shown, beside
+    from lessen.inspect.survey import sensitivity
     from lessen.inspect.words import text
 
-__all__ = ["check", "sensitivity", "text", "write"]
+__all__ = ["Shown", "asked", "beside", "sensitivity", "text", "write"]
 
-_HOME = {"check": "survey", "sensitivity": "survey", "text": "words", "write": "page"}
+_HOME = {
+    "Shown": "side_by_side", "asked": "request", "beside": "side_by_side", "sensitivity": "survey", "text": "words",
+    "write": "page",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

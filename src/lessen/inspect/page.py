@@ -1,8 +1,9 @@
-"""One page and one JSON file of a survey; the page opens without a network."""
+"""Pages and JSON files of what was found; a page opens without a network."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,46 +11,62 @@ from typing import TYPE_CHECKING, Any
 from lessen.report.offline import asset, finite, plotly, policy
 
 if TYPE_CHECKING:
+    from lessen.inspect.side_by_side import Beside
     from lessen.inspect.survey import Sensitivity
 
 HERE = "lessen.inspect"
 
 
-def write(found: Sensitivity, folder: Path | str) -> Path:
-    """Write `sensitivity.html` and `sensitivity.json` into the folder; returns the page."""
+def write(found: Sensitivity | Beside, folder: Path | str) -> Path:
+    """Write `sensitivity` or `beside`, as .html and .json, into the folder; returns the page."""
+    from lessen.inspect.survey import Sensitivity
+
+    name, text = ("sensitivity", render) if isinstance(found, Sensitivity) else ("beside", render_beside)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps(finite(found.json()), indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / "sensitivity.json").write_text(numbers, encoding="utf-8")
-    page = folder / "sensitivity.html"
-    page.write_text(render(found), encoding="utf-8")
+    numbers = json.dumps(found.json(), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / f"{name}.json").write_text(numbers, encoding="utf-8")
+    page = folder / f"{name}.html"
+    page.write_text(text(found), encoding="utf-8")  # type: ignore[arg-type]
     return page
 
 
 def render(found: Sensitivity) -> str:
-    """The page as text."""
-    from markupsafe import Markup
-
-    from lessen import __version__
+    """The page of scans as text."""
     from lessen.inspect import figures, findings, words
 
-    scripts = [plotly(), asset("sensitivity.js", HERE)]
     data = {
         f"{name}-{scan.kind}": draw(scan)
         for scan in found.scans
         for name, draw in (("curves", figures.curves), ("heatmap", figures.heatmap))
     }
-    return _page().render(
-        found=found, findings=findings, words=words, figures=finite(data), version=__version__,
-        css=Markup(asset("report.css") + asset("sensitivity.css", HERE)), scripts=[Markup(s) for s in scripts],
-        policy=policy(scripts),
+    scripts = [plotly(), asset("sensitivity.js", HERE)]
+    return _filled("sensitivity", scripts, found=found, findings=findings, words=words, figures=finite(data))
+
+
+def render_beside(found: Beside) -> str:
+    """The page of models side by side as text; it has no script."""
+    from lessen.inspect import drawings, findings, remarks
+
+    return _filled("beside", [], found=found, draw=drawings, findings=findings, remarks=remarks)
+
+
+def _filled(name: str, scripts: Sequence[str], **values: Any) -> str:
+    """A template of this room with what every page carries."""
+    from markupsafe import Markup
+
+    from lessen import __version__
+
+    return _page(name).render(
+        css=Markup(asset("report.css") + asset("inspect.css", HERE)), scripts=[Markup(s) for s in scripts],
+        policy=policy(scripts), version=__version__, **values,
     )  # fmt: skip
 
 
 @cache
-def _page() -> Any:
+def _page(name: str) -> Any:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    loader = FunctionLoader(lambda name: asset(name, HERE))
+    loader = FunctionLoader(lambda file: asset(file, HERE))
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return found.get_template("sensitivity.html.jinja")
+    return found.get_template(f"{name}.html.jinja")

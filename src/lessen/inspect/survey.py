@@ -8,12 +8,14 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from lessen.analyze.ranks import Correlation
-from lessen.core.errors import BadData, BadField, UnknownName
+from lessen.core.errors import BadField, UnknownName
 from lessen.core.run import silent
 from lessen.inspect import findings, proposal
 from lessen.inspect.findings import Scan
 from lessen.inspect.goals import Goal
 from lessen.inspect.proposal import Proposal
+from lessen.inspect.subjects import positions, private, samples
+from lessen.report.offline import finite
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,7 +60,7 @@ class Sensitivity:
             shown |= {"depth": scan.depth._asdict(), "size": scan.size._asdict()}
         for shown, made in zip(found["proposals"], self.proposals, strict=True):
             shown["layers"] = made.layers
-        return found | {"sentences": self.sentences()}
+        return finite(found | {"sentences": self.sentences()})
 
 
 def sensitivity(
@@ -72,12 +74,12 @@ def sensitivity(
     """
     wanted = check(kinds, goals)
     x, y = _images(task, quick)
-    private = _private(model, task)
-    plans = [_plan(private, task, kind, layers, quick, x) for kind in dict.fromkeys(kinds)]
+    own = private(model, task)
+    plans = [_plan(own, task, kind, layers, quick, x) for kind in dict.fromkeys(kinds)]
     jobs = _jobs(wanted, plans)
-    scans = [_scan(private, task, plan, x, y, _part(progress, i, len(plans))) for i, plan in enumerate(plans)]
+    scans = [_scan(own, task, plan, x, y, _part(progress, i, len(plans))) for i, plan in enumerate(plans)]
     proposals = [
-        proposal.propose(goal, scans[i], plans[i].amounts[goal.unit], _together(private, task, plans[i], x, y))
+        proposal.propose(goal, scans[i], plans[i].amounts[goal.unit], _together(own, task, plans[i], x, y))
         for goal, i in jobs
     ]
     agreements = [(a.kind, b.kind, findings.between(a, b)) for a, b in combinations(scans, 2)]
@@ -112,26 +114,8 @@ class _Plan:
 
 def _images(task: Task, quick: bool) -> tuple[Tensor, Tensor]:
     """Validation samples; of a quick scan a fifth, every class with its share."""
-    x, y = task.split("validation")
-    if not len(y):
-        raise BadData(f"{task.text} has no validation images to scan on; leave final=True out")
-    if not quick:
-        return x, y
-    from lessen.tasks.dataset import draw
-
-    some, _ = draw(y.numpy(), min(len(y), max(1, round(len(y) / QUICK))), 0, "sensitivity")
-    return x[some], y[some]
-
-
-def _private(model: nn.Module, task: Task) -> nn.Module:
-    """A copy of our layers in evaluation mode; nothing of it works in place, so values can be remembered."""
-    from lessen.ops.layers import own
-
-    private = own(task.copy(model)).eval()
-    for module in private.modules():
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False  # type: ignore[assignment]
-    return private.requires_grad_(False)
+    most = max(1, round(len(task.split("validation")) / QUICK)) if quick else None
+    return samples(task, positions(task, most, 0, "sensitivity"))
 
 
 def _plan(model: nn.Module, task: Task, kind: str, only: Sequence[str], quick: bool, x: Tensor) -> _Plan:

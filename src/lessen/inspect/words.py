@@ -1,4 +1,4 @@
-"""A survey as text for the terminal: findings, then a table for every proposal."""
+"""What was found as text for the terminal: findings, then a table for every proposal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from lessen.inspect.findings import points
 
 if TYPE_CHECKING:
     from lessen.inspect.proposal import Proposal
+    from lessen.inspect.side_by_side import Beside
     from lessen.inspect.survey import Sensitivity
 
 AMOUNT = {"prune": "sparsity", "channels": "channels removed", "rank": "rank removed"}
 
 
-def text(found: Sensitivity) -> str:
-    """All findings and proposals."""
-    return "\n".join([*found.sentences(), *(line for p in found.proposals for line in _table(p))])
+def text(found: Sensitivity | Beside) -> str:
+    """All findings, and the proposals of a scan."""
+    return "\n".join([*found.sentences(), *(line for p in getattr(found, "proposals", ()) for line in _table(p))])
 
 
 def _table(p: Proposal) -> Iterator[str]:

@@ -48,11 +48,17 @@ def _compare(model: nn.Module, fresh: nn.Module, path: str, found: dict[str, Spe
         spec = describe(model, path)
         if type(fresh) not in ARGUMENTS or spec != describe(fresh, path):
             found[path] = spec
-    elif type(model) is not type(fresh) or list(model._modules) != list(fresh._modules):
+    elif not same_kind(model, fresh) or list(model._modules) != list(fresh._modules):
         found[path] = describe(model, path)
     else:
         for name, child in model.named_children():
             _compare(child, fresh._modules[name] or nn.Identity(), f"{path}.{name}" if path else name, found)
+
+
+def same_kind(a: nn.Module, b: nn.Module) -> bool:
+    """Whether both are of one class. One written inside a builder is a new object at every call, of the same name."""
+    name = lambda x: (type(x).__module__, type(x).__qualname__)  # noqa: E731
+    return type(a) is type(b) or ("<locals>" in type(a).__qualname__ and name(a) == name(b))
 
 
 def describe(module: nn.Module, path: str = "") -> Spec:
