@@ -180,7 +180,7 @@ def inspect(
         models = [look.Shown.of(base, "original")]
         for i, other in enumerate(beside or (), 1):
             made, _ = once.start(other, output.with_name(f"{output.name}-beside{i}"), seed=seed, progress=progress)
-            models.append(look.Shown.of(made, Path(other).resolve().name))
+            models.append(look.Shown.of(made, other))
         if kinds:
             found["sensitivity"] = look.sensitivity(
                 base.model(), task, kinds, goals=goal or (), layers=layer or (), quick=quick, progress=progress
