@@ -25,7 +25,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from lessen import models
-from lessen.artifact import sparse
+from lessen.artifact import forms
 from lessen.artifact.export import export
 from lessen.artifact.runtimes import Session, open_session
 from lessen.measure.quiet import quiet_machine
@@ -128,7 +128,7 @@ def compare(
     """Ratios of bytes and of times, seconds to load dense and sparse, and whether both do and answer the same."""
     files = [folder / "dense.onnx", folder / "sparse.onnx"]
     onnx.save(model, files[0])
-    sparse.shrink(model, worth=1.0)
+    forms.shrink(model, worth=1.0)
     onnx.save(model, files[1])
     loads = [seconds(lambda f=f: open_session([f])) for f in files]
     dense, packed = (open_session([f]) for f in files)
@@ -145,7 +145,7 @@ def break_even(layer: Layer, integer: bool) -> tuple[float, float]:
         middle = (low + high) / 2
         model = network(layer, pruned(layer.weight, middle), integer)
         before = model.ByteSize()
-        sparse.shrink(model, worth=1.0)
+        forms.shrink(model, worth=1.0)
         low, high = (low, middle) if model.ByteSize() < before else (middle, high)
     return 1 / (8 * width), high
 
@@ -179,7 +179,7 @@ def table_of_break_even() -> None:
         for integer in (False, True):
             computed, found = break_even(layer, integer)
             print(f"{layer.name:24} {'int8' if integer else 'float32':8} {computed:9.1%} {found:9.1%}")
-    print(f"pack takes the sparse form where it is at most {sparse.WORTH} of the weight's dense bytes")
+    print(f"pack takes the sparse form where it is at most {forms.WORTH} of the weight's dense bytes")
 
 
 def whole_net(runs: int, folder: Path) -> bool:

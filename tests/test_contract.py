@@ -146,7 +146,7 @@ def test_an_unknown_field_names_the_nearest(name: str) -> None:
     for field in fields(name):
         with pytest.raises(UnknownName, match=rf"unknown field of {name} '{field.name}x'; did you mean '{field.name}'"):
             cls(**{f"{field.name}x": 1})
-    near = f"{name[:-1]}"
+    near = f"{name}x"
     with pytest.raises(UnknownName, match=f"unknown technique '{near}'; did you mean '{name}'"):
         catalog.recipe(f"{near}()")
 

@@ -122,17 +122,17 @@ def test_negative_and_dead_batch_norm_channels_fold_exactly(digits, trained, tmp
 
 
 def test_a_file_that_computes_something_else_is_refused_by_layer(digits, trained, tmp_path, monkeypatch):
-    store = exporting._store
+    store = exporting.store
 
-    def spoil(proto, path, weight, scopes):
-        wrong = exporting.Stored(-weight.integers, weight.scale) if path == "features.stage2.0.body.0.conv" else weight
+    def spoil(graph, path, weight, *, dynamic):
         # the float initializer still holds the right values, so only the stored integers are wrong
-        store(proto, path, wrong, scopes)
+        wrong = weight._replace(values=-weight.values) if path == "features.stage2.0.body.0.conv" else weight
+        store(graph, path, wrong, dynamic=dynamic)
 
     changed, _ = catalog.recipe("Int8()").apply(trained, digits)
     paths = [p for p, m in changed.named_modules() if isinstance(m, nn.Conv2d)]
     assert "features.stage2.0.body.0.conv" in paths, paths
-    monkeypatch.setattr(exporting, "_store", spoil)
+    monkeypatch.setattr(exporting, "store", spoil)
     with pytest.raises(Disagreement, match=r"same class.*SQNR.*worst layer 'features\.stage2\.0\.body\.0") as caught:
         pack(changed, digits, tmp_path / "out", recipe="Int8()")
     assert "\n" not in str(caught.value)

@@ -38,17 +38,15 @@ def test_integers_keep_their_size_and_take_gammas_sign():
     model = net(False)
     conv = model[0]
     conv.wq = layers.WeightQuantizer.fitting(conv, bits=8)
-    x, before, expected = torch.randn(4, 3, 8, 8), conv.wq.integers(conv.weight).float(), None
+    x, stored = torch.randn(4, 3, 8, 8), conv.wq.stored(conv.weight)
     expected = model(x)
-    scale = conv.wq.scale.detach().clone()
-    signs = fold_norms(model)["0"]
-    assert signs.tolist() == [1, -1, 1, -1, 0, 1]
-    gain = torch.tensor([1.0, -2.0, 0.5, -0.1, 0.0, 3.0])
-    stored = before * signs.reshape(-1, 1, 1, 1) * conv.wq.scale.reshape(-1, 1, 1, 1)
-    y = nn.functional.conv2d(x, stored, conv.bias)
+    gain = fold_norms(model)["0"]
+    assert torch.sign(gain).tolist() == [1, -1, 1, -1, 0, 1]
+    folded = stored.folded(gain)
+    assert torch.equal(folded.values.float(), stored.values * torch.sign(gain).reshape(-1, 1, 1, 1))
+    y = nn.functional.conv2d(x, folded.real(), conv.bias)
     assert torch.allclose(model[3](torch.relu(y)), expected, atol=1e-5)
-    alive = gain != 0
-    assert bool(((conv.wq.scale / scale)[alive] > 0).all())
+    assert bool((folded.scale > 0).all())
 
 
 def test_the_output_quantizer_moves_to_the_convolution():

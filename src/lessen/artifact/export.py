@@ -1,8 +1,7 @@
 """A torch model as one ONNX file: batch norm folded, integers stored as integers, exporter's metadata stripped.
 
-Traps met here: uint8 activations and -128..127 / 0..255 in the operators' arguments, since any other range adds Clip
-nodes that block fusion; weights as int8 initializers behind one DequantizeLinear, since a quantize-dequantize
-pair would leave fp32 in the file.
+Traps met here: uint8 activations and 0..255 in the operators' arguments, since any other range adds nodes on floats
+that block fusion; fewer levels are a Clip of the uint8 values, which integer kernels read.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from lessen.artifact.encodings import Graph, store
 from lessen.core.errors import BadArtifact
 
 if TYPE_CHECKING:
     import onnx
     from torch import Tensor, nn
+
+    from lessen.ops.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,6 @@ class Exported:
 
     proto: onnx.ModelProto
     outputs: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Integers of one weight and the scale of each output channel."""
-
-    integers: np.ndarray  # (out, ...) int8
-    scale: np.ndarray  # (out,) float32
 
 
 def export(model: nn.Module, sample: Tensor) -> Exported:
@@ -50,7 +42,7 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
 
     from lessen.ops import layers
 
-    ready, stored = lower(model)
+    ready, stored, dynamic = lower(model)
     with _quiet():
         try:
             batch = torch.export.Dim("n", min=1, max=1 << 20)
@@ -63,8 +55,9 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
     assert program is not None
     proto = program.model_proto
     scopes = _scopes(proto)
+    _clip_integers(proto)
     for path, weight in stored.items():
-        _store(proto, path, weight, scopes)
+        store(Graph(proto, scopes), path, weight, dynamic=path in dynamic)
     outputs = _layer_outputs(model, proto, scopes)
     _name(proto, set(layers.weighted(ready)), scopes)
     strip(proto)
@@ -72,34 +65,31 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
     return Exported(proto, outputs)
 
 
-def lower(model: nn.Module) -> tuple[nn.Module, dict[str, Stored]]:
-    """A copy with batch norm folded, weights as the float values of their integers, and exportable quantizers."""
+def lower(model: nn.Module) -> tuple[nn.Module, dict[str, Stored], set[str]]:
+    """A copy with batch norm folded and plain float weights, what its weights are stored as, and exportable quantizers.
+
+    The set names the layers whose input is quantized at every call: that is no module but the encoding of a weight.
+    """
     import torch
 
     from lessen.ops import layers
     from lessen.ops.folding import fold_norms
 
     ready = layers.own(copy.deepcopy(model)).cpu().eval()
-    integers: dict[str, Tensor] = {}
-    for path, layer in layers.weighted(ready).items():
-        if layer.wq is not None:
-            values = layer.wq.integers(layer.weight)
-            integers[path] = values if layer.mask is None else values * layer.mask
-    signs = fold_norms(ready)
-    stored: dict[str, Stored] = {}
-    for path, layer in layers.weighted(ready).items():
-        if layer.wq is None:
-            value = layer.effective_weight()
-        else:
-            sign = signs.get(path, torch.ones(len(layer.weight))).reshape(-1, *[1] * (layer.weight.dim() - 1))
-            exact, scale = integers[path] * sign, layer.wq.scale.detach().clamp(min=1e-12)
-            stored[path] = Stored(exact.to(torch.int8).numpy(), scale.numpy())
-            value = exact * scale.reshape(sign.shape)
+    weighted = layers.weighted(ready)
+    stored = {p: m.wq.stored(m.weight, m.mask) for p, m in weighted.items() if m.wq is not None}
+    dynamic = {p for p, m in weighted.items() if isinstance(m.iq, layers.DynamicQuantizer)}
+    for path, gain in fold_norms(ready).items():
+        if path in stored:
+            stored[path] = stored[path].folded(gain)
+    for path, layer in weighted.items():
         with torch.no_grad():
-            layer.weight.copy_(value)
+            layer.weight.copy_(stored[path].real() if path in stored else layer.effective_weight())
         layer.wq, layer.mask = None, None
+        if path in dynamic:
+            layer.iq = None
     _exportable_quantizers(ready)
-    return ready, stored
+    return ready, stored, dynamic
 
 
 def _exportable_quantizers(ready: nn.Module) -> None:
@@ -109,10 +99,11 @@ def _exportable_quantizers(ready: nn.Module) -> None:
         for slot in ("iq", "oq"):
             quantizer = module._modules.get(slot)
             if isinstance(quantizer, layers.ActivationQuantizer):
-                module._modules[slot] = _decomposed(max(quantizer.scale.item(), 1e-12), int(quantizer.zero))
+                scale, zero = max(quantizer.scale.item(), 1e-12), int(quantizer.zero)
+                module._modules[slot] = _decomposed(scale, zero, 2**quantizer.bits - 1)
 
 
-def _decomposed(scale: float, zero: int) -> nn.Module:
+def _decomposed(scale: float, zero: int, top: int) -> nn.Module:
     """A quantizer made of the operators that the exporter turns into QuantizeLinear and DequantizeLinear."""
     import torch
     from torch.ao.quantization.fx import _decomposed as _  # noqa: F401  registers the operators
@@ -121,9 +112,22 @@ def _decomposed(scale: float, zero: int) -> nn.Module:
         def forward(self, x: Tensor) -> Tensor:
             operators = torch.ops.quantized_decomposed
             q = operators.quantize_per_tensor(x, scale, zero, 0, 255, torch.uint8)
+            if top < 255:
+                q = torch.clamp(q, max=top)
             return operators.dequantize_per_tensor(q, scale, zero, 0, 255, torch.uint8)
 
     return Decomposed()
+
+
+def _clip_integers(proto: onnx.ModelProto) -> None:
+    """What `_decomposed` clamps is exported as Min, which ONNX Runtime lacks for uint8; it has Clip."""
+    quantized = {n.output[0] for n in proto.graph.node if n.op_type == "QuantizeLinear"}
+    for node in proto.graph.node:
+        if node.op_type == "Min" and node.input[0] in quantized:
+            value, top = node.input
+            node.op_type = "Clip"
+            del node.input[:]
+            node.input.extend([value, "", top])
 
 
 def strip(proto: onnx.ModelProto) -> None:
@@ -167,67 +171,6 @@ def _layer_outputs(model: nn.Module, proto: onnx.ModelProto, scopes: list[str]) 
             if conv + slot in outputs:
                 outputs[norm + slot] = outputs.pop(conv + slot)
     return {path: name for path, name in outputs.items() if f"{path}.oq" not in outputs}
-
-
-def _store(proto: onnx.ModelProto, path: str, weight: Stored, scopes: list[str]) -> None:
-    """Replace the float initializer of a weight by its integers and one DequantizeLinear."""
-    from onnx import helper, numpy_helper
-
-    initializers = {i.name: i for i in proto.graph.initializer}
-    name, transposed = _find(proto, initializers, path, weight, scopes)
-    old = initializers[name]
-    integers = weight.integers.T if transposed else weight.integers
-    scale, zero = f"{path}.scale", f"{path}.zero"
-    proto.graph.initializer.remove(old)
-    proto.graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.ascontiguousarray(integers), f"{path}.integers"),
-            numpy_helper.from_array(weight.scale.astype(np.float32), scale),
-            numpy_helper.from_array(np.zeros(len(weight.scale), np.int8), zero),
-        ]
-    )
-    node = helper.make_node("DequantizeLinear", [f"{path}.integers", scale, zero], [name], axis=1 if transposed else 0)
-    proto.graph.node.insert(0, node)
-    scopes.insert(0, "")
-    _store_bias(proto, path, name, weight.scale, scopes)
-
-
-def _store_bias(proto: onnx.ModelProto, path: str, weight: str, scale: np.ndarray, scopes: list[str]) -> None:
-    """A Gemm runs in integers only when its bias is int32 at scale (input x weight) too; convolutions need no help."""
-    from onnx import helper, numpy_helper
-
-    initializers = {i.name: i for i in proto.graph.initializer}
-    input_scale = {n.output[0]: n.input[1] for n in proto.graph.node if n.op_type == "DequantizeLinear"}
-    for node in proto.graph.node:
-        fits = node.op_type == "Gemm" and weight in node.input[1:2] and len(node.input) == 3
-        if not (fits and node.input[0] in input_scale and node.input[2] in initializers):
-            continue
-        steps = numpy_helper.to_array(initializers[input_scale[node.input[0]]]) * scale
-        bias = np.round(numpy_helper.to_array(initializers[node.input[2]]).astype(np.float64) / steps)
-        bias = np.clip(bias, -(2**31) + 1, 2**31 - 1).astype(np.int32)
-        names = [f"{path}.bias_integers", f"{path}.bias_scale"]
-        for name, value in zip(names, (bias, steps.astype(np.float32)), strict=True):
-            proto.graph.initializer.append(numpy_helper.from_array(value, name))
-        node.input[2] = f"{path}.bias_real"
-        proto.graph.node.insert(0, helper.make_node("DequantizeLinear", names, [node.input[2]], axis=0))
-        scopes.insert(0, "")
-        return
-
-
-def _find(
-    proto: onnx.ModelProto, initializers: dict[str, onnx.TensorProto], path: str, weight: Stored, scopes: list[str]
-) -> tuple[str, bool]:
-    """The initializer that holds a weight's float values, and whether the exporter transposed it."""
-    from onnx import numpy_helper
-
-    if f"{path}.weight" in initializers:
-        return f"{path}.weight", False
-    value = weight.integers.astype(np.float32) * weight.scale.reshape(-1, *[1] * (weight.integers.ndim - 1))
-    for node, scope in zip(proto.graph.node, scopes, strict=True):
-        for name in node.input if scope == path else ():
-            if name in initializers and np.array_equal(numpy_helper.to_array(initializers[name]), value.T):
-                return name, True
-    raise BadArtifact(f"the exporter lost the weight of '{path}', so its integers cannot be stored")
 
 
 def _name(proto: onnx.ModelProto, paths: set[str], scopes: list[str]) -> None:

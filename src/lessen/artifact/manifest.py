@@ -68,6 +68,7 @@ class Manifest(BaseModel):
     cost: Cost
     fidelity: Fidelity
     computes: str  # what arithmetic the runtime uses, in words
+    bits: dict[str, int] = {}  # of a stored weight, by layer, where fewer than a byte has: packed, and unpacked at load
     sparse: tuple[SparseWeight, ...] = ()  # the weights whose zeros take no bytes; the runtime unpacks them at load
     records: tuple[Record, ...] = ()
     lineage: tuple[str, ...] = ()  # ids of the artifacts it came from, oldest first

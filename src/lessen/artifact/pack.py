@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lessen.artifact.load import Artifact
-from lessen.artifact.manifest import NAME, Manifest, SparseWeight, entry
+from lessen.artifact.manifest import NAME, Manifest, entry
 from lessen.artifact.state import STRUCTURE, WEIGHTS, save_model
 from lessen.core.errors import BadArtifact, DiskFull, LessenError
 
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lessen.artifact.export import Exported
+    from lessen.artifact.forms import Shrunk
     from lessen.core.recipe import Recipe
     from lessen.core.record import Cost, Record
     from lessen.core.task import Task
 
 MODEL = "model.onnx"
 INTEGER_TYPES = {2, 3, 21, 22, 25, 26}  # onnx.TensorProto: uint8, int8, uint4, int4, uint2, int2
+STORED = {2: "integer", 3: "integer", 10: "float16", 16: "bfloat16"}
 
 
 def pack(
@@ -83,8 +86,9 @@ def _write(
     private = task.copy(model).cpu().eval()
     exported = export(private, task.inputs(task.split("train").x[:1]))
     integer = any(i.data_type in INTEGER_TYPES for i in exported.proto.graph.initializer)
+    computes = _computes(exported)
     packed = _save(exported, folder / MODEL, sparse)
-    fidelity = compare(private, folder / MODEL, exported, task, integer=integer)
+    fidelity = compare(private, folder / MODEL, exported, task)
     save_model(private, folder)
     files = {MODEL: entry(folder / MODEL, "runnable")}
     files |= {name: entry(folder / name, "compress") for name in (STRUCTURE, WEIGHTS)}
@@ -92,8 +96,8 @@ def _write(
     manifest = Manifest(
         recipe=recipe, seed=seed, model=str(getattr(private, "builder", type(private).__name__)), task=task.text,
         task_fingerprint=task.fingerprint, final=task.final, license=task.license, classes=task.classes,
-        shape=task.shape, preprocess=task.preprocess(), cost=cost, fidelity=fidelity, computes=_computes(exported),
-        sparse=packed, records=tuple(map(_timeless, records)),
+        shape=task.shape, preprocess=task.preprocess(), cost=cost, fidelity=fidelity, computes=_told(computes, packed),
+        bits=packed.bits, sparse=tuple(packed.sparse), records=tuple(map(_timeless, records)),
         lineage=(*parent.manifest.lineage, parent.manifest.id) if parent else (), versions=versions(),
         notes=_notes(recipe, files[MODEL].bytes, cost, integer, parent), files=files,
     )  # fmt: skip
@@ -107,35 +111,63 @@ def _timeless(record: Record) -> Record:
     return record.model_copy(update={"seconds": 0.0, "history": history})
 
 
-def _save(exported: Exported, file: Path, sparse: bool) -> tuple[SparseWeight, ...]:
-    """Write the file, its weights sparse where that is smaller and the runtime then runs the same operators."""
+def _save(exported: Exported, file: Path, sparse: bool) -> Shrunk:
+    """Write the file, each weight in the smallest form with which the runtime still runs the same operators."""
     from onnx import ModelProto
 
+    from lessen.artifact.forms import Shrunk, shrink
     from lessen.artifact.runtimes import open_session
-    from lessen.artifact.sparse import shrink
 
     dense = exported.proto.SerializeToString(deterministic=True)
     file.write_bytes(dense)
-    found = shrink(exported.proto) if sparse else ()
-    if not found:
-        return ()
-    operators = open_session([file]).operators()
-    file.write_bytes(exported.proto.SerializeToString(deterministic=True))
-    if open_session([file]).operators() == operators:
-        return found
-    exported.proto.CopyFrom(ModelProto.FromString(dense))  # a weight unpacked at every call is not worth its bytes
-    file.write_bytes(dense)
-    return ()
+    operators: dict[str, int] = {}
+    for without_zeros in (True, False) if sparse else (False,):
+        found = shrink(exported.proto, without_zeros=without_zeros)
+        if not found:
+            return found
+        operators = operators or open_session([file]).operators()
+        smaller = exported.proto.SerializeToString(deterministic=True)
+        file.write_bytes(smaller)
+        if open_session([file]).operators() == operators:
+            return found
+        exported.proto.CopyFrom(ModelProto.FromString(dense))  # what is unpacked at every call is not worth its bytes
+        file.write_bytes(dense)
+    return Shrunk()
 
 
 def _computes(exported: Exported) -> str:
-    """In words: what share of the weighted operators read integer weights."""
-    dequantized = {n.output[0] for n in exported.proto.graph.node if n.op_type == "DequantizeLinear"}
-    weighted = [n for n in exported.proto.graph.node if n.op_type in ("Conv", "Gemm", "MatMul")]
-    integer = sum(any(name in dequantized for name in n.input[1:2]) for n in weighted)
-    if not integer:
-        return "float32"
-    return f"int8 weights and uint8 activations in {integer} of {len(weighted)} weighted operators, float32 between"
+    """In words: what the weighted operators compute in, and of what weights."""
+    nodes = exported.proto.graph.node
+    makers = {n.output[0]: n for n in nodes}
+    kinds = {i.name: i.data_type for i in exported.proto.graph.initializer}
+    weighted = [n for n in nodes if n.op_type in ("Conv", "Gemm", "MatMul")]
+    dynamic = sum(n.op_type == "MatMulInteger" for n in nodes)
+    integer = sum(any(w in makers and makers[w].op_type == "DequantizeLinear" for w in n.input[1:2]) for n in weighted)
+    stored = [_root(n.input[1], makers, kinds) for n in weighted if n.input[1] in makers]
+    total = len(weighted) + dynamic
+    said = []
+    if integer:
+        said.append(f"int8 weights and uint8 activations in {integer} of {total} weighted operators")
+    if dynamic:
+        said.append(f"int8 weights and activations quantized at every call in {dynamic} of {total}")
+    folded = Counter(STORED[kind] for kind in stored if kind in STORED)
+    folded["integer"] -= integer
+    said += [f"float32 from {name} weights, unpacked at load, in {n} of {total}" for name, n in folded.items() if n > 0]
+    return ", ".join([*said, "float32 between"]) if said else "float32"
+
+
+def _root(name: str, makers: dict, kinds: dict[str, int]) -> int:
+    """The type of the initializer at the start of a chain of constants, 0 where it has none."""
+    while name in makers:
+        name = makers[name].input[0]
+    return kinds.get(name, 0)
+
+
+def _told(computes: str, packed: Shrunk) -> str:
+    """With the bits that weights are stored in, where those are fewer than a byte's."""
+    count = Counter(packed.bits.values())
+    stored = ", ".join(f"{bits} bits in {n} layers" for bits, n in sorted(count.items()))
+    return f"{computes}; stored in {stored}, bytes from loading on" if stored else computes
 
 
 def _notes(recipe: str, size: int, cost: Cost, integer: bool, parent: Artifact | None) -> tuple[str, ...]:

@@ -10,27 +10,22 @@ leads the values: multiplying by the bit would need a kernel for int8 and make z
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lessen.artifact.manifest import SparseWeight
+from lessen.artifact import narrow
 
 if TYPE_CHECKING:
     import onnx
 
 MOST_VALUES = 2**24 - 1  # float32 counts no further
-WORTH = 0.95  # of a weight's dense bytes: a smaller gain is not worth the time to unpack it
-PARTS = ("bits", "values", "shape")
 CONSTANTS = {
-    "z.bytes": np.arange(256, dtype=np.uint8).reshape(-1, 1),
-    "z.powers": 2 ** np.arange(8, dtype=np.int32),
-    "z.two": np.array(2, np.int32),
-    "z.flat": np.array([-1], np.int64),
-    "z.axis": np.array(0, np.int64),
-    "z.start": np.array([0], np.int64),
+    "unpack.bytes": np.arange(256, dtype=np.uint8).reshape(-1, 1),
+    "unpack.powers": 2 ** np.arange(8, dtype=np.int32),
+    "unpack.two": np.array(2, np.int32),
+    "unpack.axis": np.array(0, np.int64),
 }
 
 
@@ -61,107 +56,48 @@ class Packed:
         return self.values[np.cumsum(alive) * alive].reshape(self.shape)
 
 
-def shrink(model: onnx.ModelProto, worth: float = WORTH) -> tuple[SparseWeight, ...]:
-    """Give every weight of `model` the sparse form that gets smaller by it, in place; says which and by how much.
-
-    Weights are initializers of two axes or more, float or int8. Bytes are those of the file: data, names and nodes;
-    the sparse form is taken where it needs at most `worth` of the dense ones, and none where nothing is won in all.
-    """
-    from onnx import numpy_helper
-
-    graph = model.graph
-    shared, nodes = _shared()
-    kept, added, saved = [], [], []
-    for initializer in graph.initializer:
-        if len(initializer.dims) > 1 and initializer.data_type in _types():
-            packed = Packed.of(numpy_helper.to_array(initializer))
-            tensors, steps = _unpacking(packed, initializer.name, len(saved))
-            before, after = _bytes(initializer), _bytes(*tensors, *steps)
-            if after <= worth * before and len(packed.values) <= MOST_VALUES:
-                added += tensors
-                nodes += steps
-                saved.append(_described(initializer.name, packed, after, before))
-                continue
-        kept.append(initializer)
-    if sum(s.dense_bytes - s.bytes for s in saved) <= _bytes(*shared, *_table()):
-        return ()
-    old = list(graph.node)
-    for field, content in (("initializer", (*shared, *added, *kept)), ("node", (*nodes, *old))):
-        graph.ClearField(field)
-        getattr(graph, field).extend(content)
-    return tuple(saved)
-
-
-def weights(model: onnx.ModelProto, folder: str = "") -> Iterator[tuple[str, np.ndarray]]:
-    """Name and dense values of every weight (two axes or more) in a file, whichever form it has."""
-    from onnx import numpy_helper
-
-    values = {i.name: numpy_helper.to_array(i, folder) for i in model.graph.initializer}
-    for node in model.graph.node:
-        prefix, _, last = node.input[-1].rpartition(".") if node.input else ("", "", "")
-        if (last, node.op_type) == ("shape", "Reshape") and all(f"{prefix}.{part}" in values for part in PARTS):
-            yield node.output[0], Packed(*(values[f"{prefix}.{part}"] for part in PARTS)).dense()
-    for name, value in values.items():
-        if value.ndim > 1 and name not in CONSTANTS:
-            yield name, value
-
-
-def _types() -> set[int]:
-    from onnx import TensorProto
-
-    return {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8}
-
-
-def _described(name: str, packed: Packed, after: int, before: int) -> SparseWeight:
-    layer = name.removesuffix(".integers").removesuffix(".weight")
-    count = len(packed.values) - 1
-    return SparseWeight(layer=layer, weights=int(packed.shape.prod()), nonzeros=count, bytes=after, dense_bytes=before)
-
-
-def _table() -> list[onnx.NodeProto]:
-    """Nodes that make (256, 8) float32: the bits of every byte, the lowest first."""
-    from onnx import TensorProto, helper
-
-    return [
-        helper.make_node("Cast", ["z.bytes"], ["z.0"], to=TensorProto.INT32),
-        helper.make_node("Div", ["z.0", "z.powers"], ["z.1"]),
-        helper.make_node("Mod", ["z.1", "z.two"], ["z.2"]),
-        helper.make_node("Cast", ["z.2"], ["z.table"], to=TensorProto.FLOAT),
-    ]
-
-
-def _shared() -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
-    from onnx import numpy_helper
-
-    return [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items()], _table()
-
-
-def _unpacking(packed: Packed, name: str, number: int) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
-    """The parts as initializers, and the nodes that make the dense `name` of them."""
+def table() -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
+    """Initializers, and nodes that make (256, 8) float32 of them: the bits of every byte, the lowest first."""
     from onnx import TensorProto, helper, numpy_helper
 
-    prefix = f"z{number}"  # short: a layer's whole path in every name would cost as much as the nodes
-    bits, values, shape = (f"{prefix}.{part}" for part in PARTS)
-    tensors = [numpy_helper.from_array(getattr(packed, part), f"{prefix}.{part}") for part in PARTS]
-    nodes: list[onnx.NodeProto] = []
+    nodes = [
+        helper.make_node("Cast", ["unpack.bytes"], ["unpack.0"], to=TensorProto.INT32),
+        helper.make_node("Div", ["unpack.0", "unpack.powers"], ["unpack.1"]),
+        helper.make_node("Mod", ["unpack.1", "unpack.two"], ["unpack.2"]),
+        helper.make_node("Cast", ["unpack.2"], ["unpack.table"], to=TensorProto.FLOAT),
+    ]
+    return [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items()], nodes
+
+
+def unpacking(packed: Packed, code: narrow.Code | None, name: str, prefix: str) -> list[Any]:
+    """The parts as initializers, and the nodes that make the dense `name` of them; the values in bits of `code`."""
+    from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+    found: list[Any] = [
+        numpy_helper.from_array(packed.bits, f"{prefix}.bits"), numpy_helper.from_array(packed.shape, f"{prefix}.shape")
+    ]  # fmt: skip
 
     def step(kind: str, *inputs: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, inputs, [f"{prefix}.{len(nodes)}"], **attributes))
-        return nodes[-1].output[0]
+        count = sum(isinstance(f, NodeProto) for f in found)
+        found.append(helper.make_node(kind, inputs, [f"{prefix}.{count}"], **attributes))
+        return found[-1].output[0]
 
-    alive = step("Gather", "z.table", step("Cast", bits, to=TensorProto.INT32))
-    alive = step("Reshape", alive, "z.flat")
+    alive = step("Gather", "unpack.table", step("Cast", f"{prefix}.bits", to=TensorProto.INT32))
+    alive = step("Reshape", alive, "unpack.flat")
     size = int(packed.shape.prod())
     if size % 8:
-        tensors.append(numpy_helper.from_array(np.array([size], np.int64), f"{prefix}.size"))
-        alive = step("Slice", alive, "z.start", f"{prefix}.size")
-    place = step("Mul", step("CumSum", alive, "z.axis"), alive)
+        found.append(numpy_helper.from_array(np.array([size], np.int64), f"{prefix}.size"))
+        alive = step("Slice", alive, "unpack.start", f"{prefix}.size")
+    place = step("Mul", step("CumSum", alive, "unpack.axis"), alive)
+    values = f"{prefix}.values"
+    if code is None:
+        found.append(numpy_helper.from_array(packed.values, values))
+    else:  # the zero that leads the values stands apart: a code of signs has none
+        stored, count = f"{values}.{code.name}", len(packed.values) - 1
+        found.append(narrow.initializer(code, packed.values[1:], stored))
+        found += narrow.bytes_of(code, stored, count, f"{prefix}.alive")
+        found.append(numpy_helper.from_array(packed.values[:1], f"{prefix}.zero"))
+        values = step("Concat", f"{prefix}.zero", f"{prefix}.alive", axis=0)
     dense = step("Gather", values, step("Cast", place, to=TensorProto.INT32))
-    nodes.append(helper.make_node("Reshape", [dense, shape], [name]))
-    return tensors, nodes
-
-
-def _bytes(*messages: onnx.TensorProto | onnx.NodeProto) -> int:
-    """What they take in the file: each has a tag of one byte and its length as a varint before it."""
-    sizes = [m.ByteSize() for m in messages]
-    return sum(1 + max(1, -(-size.bit_length() // 7)) + size for size in sizes)
+    found.append(helper.make_node("Reshape", [dense, f"{prefix}.shape"], [name]))
+    return found

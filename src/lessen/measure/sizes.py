@@ -24,19 +24,19 @@ def _compressed(file: Path) -> int:
 
 
 def contradictions(runnable: Sequence[Path], cost: Cost) -> tuple[str, ...]:
-    """Notes where the .onnx file's weights (two axes or more, sparse ones unpacked) are more than the manifest counts.
+    """Notes where the .onnx file's weights (two axes or more, unpacked) are more than the manifest counts.
 
     A packed encoding holds fewer, never more; masks that were claimed but not applied show up here.
     """
     import onnx
 
-    from lessen.artifact import sparse
+    from lessen.artifact import forms
 
     weights = nonzeros = 0
     for file in runnable:
         if file.suffix != ".onnx":
             continue
-        for _, values in sparse.weights(onnx.load(file), str(file.parent)):
+        for _, values in forms.weights(onnx.load(file), str(file.parent)):
             weights, nonzeros = weights + values.size, nonzeros + int((values != 0).sum())
     pairs = (("weights", weights, cost.parameters), ("non-zero weights", nonzeros, cost.nonzeros))
     return tuple(

@@ -2,45 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from lessen.core.errors import BadData
+from lessen.core.task import Task
 from lessen.ops.modes import evaluating
+from lessen.ops.ranges import Histogram
 
 Span = tuple[Tensor, Tensor]
+Rule = Literal["coverage", "mse", "kl"]
+Place = tuple[str, str]  # "out" or "in", and the path of a layer
+
+
+def samples(task: Task) -> Tensor:
+    """The calibration split as model inputs. Errors: BadData when there is none, or only one repeated."""
+    x = task.split("calibration").x
+    if not len(x):
+        raise BadData(
+            "the calibration split is empty, so nothing tells ranges of activations or shifts of biases; give more "
+            "training samples, or leave activations in float and biases uncorrected"
+        )
+    if len(x) > 1 and bool((x == x[:1]).all()):
+        raise BadData(
+            f"all {len(x)} calibration samples are the same, so ranges would be those of one input; give different ones"
+        )
+    return task.inputs(x)
 
 
 def spans(
-    model: nn.Module, x: Tensor, *, outputs: Iterable[str] = (), inputs: Iterable[str] = (), share: float = 1.0
-) -> tuple[dict[str, Span], dict[str, Span]]:
-    """Lowest and highest value of layers' outputs and inputs, by path, over samples x (n, ...).
+    model: nn.Module, x: Tensor, *, outputs: Iterable[str] = (), inputs: Iterable[str] = (), share: float = 1.0,
+    rule: Rule = "coverage", bits: int = 8,
+) -> tuple[dict[str, Span], dict[str, Span]]:  # fmt: skip
+    """Lowest and highest value to cover of layers' outputs and inputs, by path, over samples x (n, ...).
 
     share: of each batch's values that the range must cover, split evenly over both ends (1.0 is min-max); ranges of
-    batches of 128 are averaged when it is below 1, and joined when it is 1.
+    batches of 128 are averaged when it is below 1, and joined when it is 1. The rules mse and kl choose by a histogram
+    over all samples what `bits` bits should cover (ops/ranges.py).
     """
-    seen: dict[tuple[str, str], list[Span]] = {}
+    places = [("out", p) for p in outputs] + [("in", p) for p in inputs]
+    share = share if rule == "coverage" else 1.0
+    seen: dict[Place, list[Span]] = {place: [] for place in places}
+    _watch(model, x, places, lambda place, value: seen[place].append(batch_span(value, share)))
+    joined = {place: _join(found, share) for place, found in seen.items() if found}
+    if rule != "coverage":
+        histograms = {place: Histogram.empty(float(low), float(high)) for place, (low, high) in joined.items()}
+        _watch(model, x, places, lambda place, value: histograms[place].add(value.cpu()))
+        joined = {place: histogram.span(rule, bits) for place, histogram in histograms.items()}
+    return {p: s for (k, p), s in joined.items() if k == "out"}, {p: s for (k, p), s in joined.items() if k == "in"}
 
-    def look(kind: str, path: str) -> Any:
+
+def _watch(model: nn.Module, x: Tensor, places: list[Place], see: Callable[[Place, Tensor], None]) -> None:
+    """Run the samples in batches of 128 and show every tensor at these places."""
+
+    def look(place: Place) -> Any:
         def hook(module: nn.Module, arguments: tuple[Tensor, ...], result: Tensor | None = None) -> None:
-            value = arguments[0] if result is None else result
-            seen.setdefault((kind, path), []).append(batch_span(value.detach(), share))
+            see(place, (arguments[0] if result is None else result).detach())
 
         return hook
 
-    handles = [model.get_submodule(p).register_forward_hook(look("out", p)) for p in outputs]
-    handles += [model.get_submodule(p).register_forward_pre_hook(look("in", p)) for p in inputs]
+    handles = []
+    for place in places:
+        module = model.get_submodule(place[1])
+        register = module.register_forward_hook if place[0] == "out" else module.register_forward_pre_hook
+        handles.append(register(look(place)))
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
         with evaluating(model), torch.inference_mode():
             for part in x.split(128):
-                model(part)
+                model(part.to(device))
     finally:
         for handle in handles:
             handle.remove()
-    joined = {key: _join(found, share) for key, found in seen.items()}
-    return {p: s for (k, p), s in joined.items() if k == "out"}, {p: s for (k, p), s in joined.items() if k == "in"}
 
 
 def batch_span(values: Tensor, share: float) -> Span:

@@ -16,7 +16,10 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
     """Costs of `model` for `sample` (1, ...), one sample. Quantizers' own values count as bits only."""
     parameters = nonzeros = bits = 0
     for module in model.modules():
-        quantizer = isinstance(module, layers.WeightQuantizer | layers.ActivationQuantizer)
+        quantizer = isinstance(module, layers.Quantizer)
+        if isinstance(module, layers.WeightQuantizer):
+            bits += 0 if module.zero is None else module.zero.numel() * module.stored_bits
+            bits += 0 if module.columns is None else module.columns.numel() * 8
         for name, value in module.named_parameters(recurse=False):
             bits += value_bits(module, name, value)
             if not quantizer:
@@ -27,9 +30,11 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
 
 
 def value_bits(module: nn.Module, name: str, value: Tensor) -> int:
-    """Stored bits of one parameter: the quantizer's where it has one, else those of its type."""
+    """Bits of one parameter in the file: the quantizer's where it has one, else those of its type."""
     if name == "weight" and isinstance(module, layers.Conv2d | layers.Linear) and module.wq is not None:
-        return value.numel() * module.wq.bits
+        return value.numel() * module.wq.stored_bits
+    if isinstance(module, layers.WeightQuantizer):
+        return value.numel() * module.bits_of_scale
     return value.numel() * value.element_size() * 8
 
 

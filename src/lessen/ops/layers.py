@@ -15,78 +15,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from lessen.ops import quantization as q
-
-
-class WeightQuantizer(nn.Module):
-    """Symmetric per-channel weight quantizer; `scale` (out,) is a parameter and learns by LSQ."""
-
-    def __init__(self, scale: Tensor, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-        self.scale = nn.Parameter(scale.detach().clone().float())
-
-    def forward(self, weight: Tensor) -> Tensor:
-        low, high = q.limits(self.bits, signed=True)
-        return q.fake_quantize(weight, self._broadcast(weight), 0.0, low, high)
-
-    def integers(self, weight: Tensor) -> Tensor:
-        """The stored int8 tensor: (out, ...) in -(2^(bits-1) - 1) .. 2^(bits-1) - 1."""
-        low, high = q.limits(self.bits, signed=True)
-        return q.quantize(weight.detach(), self._broadcast(weight).detach(), 0.0, low, high).to(torch.int8)
-
-    @classmethod
-    def fitting(cls, layer: _Weighted, bits: int) -> WeightQuantizer:
-        """A quantizer whose scales cover every channel of the layer's living weights."""
-        weight = layer.weight if layer.mask is None else layer.weight * layer.mask
-        return cls(q.weight_scale(weight, bits), bits)
-
-    def _broadcast(self, weight: Tensor) -> Tensor:
-        return self.scale.clamp(min=1e-12).reshape(-1, *[1] * (weight.dim() - 1))
-
-    def extra_repr(self) -> str:
-        return f"bits={self.bits}"
-
-
-class ActivationQuantizer(nn.Module):
-    """Per-tensor unsigned activation quantizer: `scale` () learns by LSQ, `zero` () stays.
-
-    `set_range` fixes both from the range that calibration saw.
-    """
-
-    def __init__(self, bits: int = 8) -> None:
-        super().__init__()
-        self.bits = bits
-        self.scale = nn.Parameter(torch.tensor(0.0))
-        self.register_buffer("zero", torch.tensor(0.0))
-        self.zero: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        low, high = q.limits(self.bits, signed=False)
-        return q.fake_quantize(x, self.scale.clamp(min=1e-12), self.zero, low, high)
-
-    @classmethod
-    def covering(cls, low: Tensor, high: Tensor, bits: int = 8) -> ActivationQuantizer:
-        """A quantizer whose integers cover [low, high]."""
-        quantizer = cls(bits)
-        quantizer.set_range(low, high)
-        return quantizer
-
-    def set_range(self, low: Tensor, high: Tensor) -> None:
-        """Fix scale and zero point so that [low, high] is covered."""
-        scale, zero = q.range_to_affine(low, high, self.bits)
-        with torch.no_grad():
-            self.scale.copy_(scale)
-            self.zero.copy_(zero)
-
-    def extra_repr(self) -> str:
-        return f"bits={self.bits}"
+from lessen.ops.quantizers import ActivationQuantizer as ActivationQuantizer
+from lessen.ops.quantizers import DynamicQuantizer as DynamicQuantizer
+from lessen.ops.quantizers import HalfQuantizer as HalfQuantizer
+from lessen.ops.quantizers import Quantizer as Quantizer
+from lessen.ops.quantizers import WeightQuantizer as WeightQuantizer
 
 
 class _Site(nn.Module):
     """A layer that produces a tensor: it may carry an output quantizer."""
 
-    oq: ActivationQuantizer | None
+    oq: Any  # ActivationQuantizer or None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -105,8 +44,8 @@ class _Weighted(_Site):
     weight: Tensor
     bias: Tensor | None
     mask: Tensor | None  # bool, shaped like weight; not in the state: zeros say the rest
-    wq: WeightQuantizer | None
-    iq: ActivationQuantizer | None
+    wq: Any  # a kind of quantizers.WEIGHTS, or None
+    iq: Any  # a kind of quantizers.ACTIVATIONS, or None
 
     def _open_slots(self) -> None:
         super()._open_slots()
@@ -134,17 +73,16 @@ class _Weighted(_Site):
 
         `inn` indexes the weight's second axis, so for grouped convolutions it is within one group.
         """
+        if self.wq is not None:
+            self.wq.take(out, inn, self.weight[0, 0].numel())
         for axis, index in ((0, out), (1, inn)):
             if index is None:
                 continue
             self.weight = nn.Parameter(self.weight.detach().index_select(axis, index), self.weight.requires_grad)
             if self.mask is not None:
                 self.mask = self.mask.index_select(axis, index)
-        if out is not None:
-            if self.bias is not None:
-                self.bias = nn.Parameter(self.bias.detach()[out], self.bias.requires_grad)
-            if self.wq is not None:
-                self.wq.scale = nn.Parameter(self.wq.scale.detach()[out])
+        if out is not None and self.bias is not None:
+            self.bias = nn.Parameter(self.bias.detach()[out], self.bias.requires_grad)
         self._resize()
 
     def _resize(self) -> None:

@@ -131,13 +131,13 @@ def _pair(module: nn.Module) -> tuple[Layer, Layer] | None:
 
 def bits(target: Target, r: int | None = None) -> int:
     """Stored bits of the weights and of their quantizers: now, or after factoring to rank r."""
-    m, n, quantized = len(target.last.weight), target.first.weight[0].numel(), target.first.wq is not None
-    if r is not None:
-        scales = 32 * (r + m + 1) if quantized else 0  # of both weights and of the tensor between
-        return r * n * _weight_bits(target.first) + m * r * _weight_bits(target.last) + scales
-    parts = [target.first] if target.second is None else [target.first, target.second]
-    scales = 32 * (sum(len(p.weight) for p in parts) + len(parts) - 1) if quantized else 0
-    return sum(p.weight.numel() * _weight_bits(p) for p in parts) + scales
+    m, n = len(target.last.weight), target.first.weight[0].numel()
+    shapes = [(target.first, r, n), (target.last, m, r)]
+    if r is None:
+        parts = [target.first] if target.second is None else [target.first, target.second]
+        shapes = [(p, len(p.weight), p.weight[0].numel()) for p in parts]
+    between = 32 * (len(shapes) - 1) if target.first.wq is not None else 0  # the scale of the tensor between them
+    return between + sum(_stored_bits(layer, rows, columns) for layer, rows, columns in shapes)
 
 
 def saves(target: Target, r: int) -> bool:
@@ -155,7 +155,8 @@ def affordable(target: Target, keep: float) -> int:
 def factored(target: Target, factors: Factors) -> nn.Sequential:
     """The two layers: the first reads as before, the second adds the bias and hands on to the old output slot.
 
-    Weight bits go to both with fresh scales. The tensor between them gets no quantizer here: it needs calibration.
+    The kind of weight goes to both with fresh scales. The tensor between them gets no static quantizer here: that
+    needs calibration.
     """
     old, last, r = target.first, target.last, len(factors.first)
     if isinstance(old, layers.Conv2d):
@@ -168,9 +169,11 @@ def factored(target: Target, factors: Factors) -> nn.Sequential:
         weight = value.reshape(layer.weight.shape).to(like.weight)
         layer.weight = nn.Parameter(weight.contiguous(), like.weight.requires_grad)
         if like.wq is not None:
-            layer.wq = layers.WeightQuantizer.fitting(layer, like.wq.bits)
+            layer.wq = like.wq.refit(layer)
     second.bias = last.bias
     first.iq, second.oq = old.iq, last.oq
+    if isinstance(old.iq, layers.DynamicQuantizer):
+        second.iq = layers.DynamicQuantizer(old.iq.bits)  # its range is that of what comes: nothing to calibrate
     return nn.Sequential(first, second).train(target.module.training)
 
 
@@ -182,5 +185,8 @@ def replace(model: nn.Module, changed: dict[nn.Module, nn.Module]) -> None:
                 parent._modules[name] = changed[child]
 
 
-def _weight_bits(layer: Layer) -> int:
-    return layer.weight.element_size() * 8 if layer.wq is None else layer.wq.bits
+def _stored_bits(layer: Layer, rows: int, columns: int) -> int:
+    """Bits of a weight (rows, columns) with its scales, stored as this layer's is."""
+    if layer.wq is None:
+        return rows * columns * layer.weight.element_size() * 8
+    return rows * columns * layer.wq.stored_bits + layer.wq.scale_bits(rows, columns)

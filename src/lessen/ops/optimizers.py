@@ -18,7 +18,6 @@ from torch.optim import SGD, AdamW, Optimizer
 from lessen.ops import layers
 
 Name = Literal["sgd", "adamw", "muon"]
-QUANTIZERS = (layers.WeightQuantizer, layers.ActivationQuantizer)
 LARGEST = 0.1  # most that a scale's logarithm moves in a step
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -42,7 +41,7 @@ def sort(model: nn.Module) -> Parameters:
             if not value.requires_grad or value in seen:
                 continue
             seen.add(value)
-            if isinstance(module, QUANTIZERS):
+            if isinstance(module, layers.Quantizer):
                 found.scales.append(value)
             elif value.dim() < 2 or isinstance(module, nn.LayerNorm):
                 found.free.append(value)

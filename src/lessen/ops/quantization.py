@@ -1,7 +1,8 @@
 """Affine quantization as pure tensor functions, with straight-through and learned-step gradients.
 
 Learned steps: Esser et al. 2020, "Learned Step Size Quantization", arXiv:1902.08153.
-Integers q and reals x are tied by x = (q - zero) * scale.
+Integers q and reals x are tied by x = (q - zero) * scale. A weight (out, in, kh, kw) is seen as rows (out, columns) in
+C order; a scale serves a whole row, or `group` consecutive columns of it. Which ranges to choose: ops/ranges.py.
 """
 
 from __future__ import annotations
@@ -24,6 +25,22 @@ def weight_scale(weight: Tensor, bits: int) -> Tensor:
     return torch.where(top > 0, top / limits(bits, signed=True)[1], torch.ones_like(top))
 
 
+def columns_of(n: int, group: int) -> Tensor:
+    """The group (n,) of each of n columns; the last group is shorter where `group` does not divide n.
+
+    >>> columns_of(5, 2).tolist()
+    [0, 0, 1, 1, 2]
+    """
+    return torch.arange(n) // group
+
+
+def spread(scale: Tensor, weight: Tensor, columns: Tensor | None = None) -> Tensor:
+    """Scales (out,), or (out, groups) with the group of each column, so that it broadcasts to weight (out, ...)."""
+    if columns is None:
+        return scale.reshape(-1, *[1] * (weight.dim() - 1))
+    return scale[:, columns].reshape(weight.shape)
+
+
 def range_to_affine(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Scale and zero point of unsigned integers that cover [low, high] and hold 0 exactly."""
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
@@ -37,34 +54,38 @@ def quantize(x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int
     return torch.clamp(torch.round(x / scale) + zero, low, high)
 
 
-def fake_quantize(x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int) -> Tensor:
+def fake_quantize(
+    x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int, served: float | None = None
+) -> Tensor:
     """What dequantizing the integers gives; `scale` must broadcast to x.
 
-    Gradient: 1 for x inside the range and 0 outside; for the scale LSQ's, damped by 1/sqrt(n * high).
+    Gradient: 1 for x inside the range and 0 outside; for the scale LSQ's, damped by 1/sqrt(served * high), where
+    `served` is how many values share a scale: told by the shapes, unless the scale was spread over its group before.
     """
     if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
         return (quantize(x, scale, zero, low, high) - zero) * scale
-    return _LearnedStep.apply(x, scale, torch.as_tensor(zero, dtype=x.dtype, device=x.device), low, high)  # type: ignore[no-any-return]
+    zero = torch.as_tensor(zero, dtype=x.dtype, device=x.device)
+    return _LearnedStep.apply(x, scale, zero, low, high, served or x.numel() / scale.numel())  # type: ignore[no-any-return]
 
 
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int) -> Tensor:  # type: ignore[override]
+    def forward(ctx, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, served: float) -> Tensor:  # type: ignore[override]
         q = quantize(x, scale, zero, low, high)
         ctx.save_for_backward(x, scale, zero, q)
-        ctx.limits = low, high
+        ctx.limits = low, high, served
         return (q - zero) * scale
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[override]
         x, scale, zero, q = ctx.saved_tensors
-        low, high = ctx.limits
+        low, high, served = ctx.limits
         v = x / scale + zero
         inside = (v >= low - 0.5) & (v <= high + 0.5)
         grad_x = grad * inside if ctx.needs_input_grad[0] else None
         grad_scale = None
         if ctx.needs_input_grad[1]:
             slope = torch.where(inside, q - v, q - zero)
-            damp = (x.numel() / scale.numel() * high) ** -0.5
+            damp = (served * high) ** -0.5
             grad_scale = (grad * slope * damp).sum_to_size(scale.shape)
-        return grad_x, grad_scale, None, None, None
+        return grad_x, grad_scale, None, None, None, None

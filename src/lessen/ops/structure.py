@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lessen.core.errors import BadArtifact
-from lessen.ops import layers
+from lessen.ops import layers, quantizers
 
 Spec = dict[str, Any]
 
@@ -80,7 +80,7 @@ def describe(module: nn.Module, path: str = "") -> Spec:
     for slot in ("wq", "iq", "oq"):
         quantizer = getattr(module, slot, None)
         if quantizer is not None:
-            spec[slot] = {"bits": quantizer.bits}
+            spec[slot] = quantizer.spec()
     return spec
 
 
@@ -100,10 +100,10 @@ def make(spec: Spec) -> nn.Module:
     if mask:
         module.mask = torch.ones_like(module.weight, dtype=torch.bool)
     if "wq" in slots:
-        module.wq = layers.WeightQuantizer(torch.ones(len(module.weight)), **slots["wq"])
+        module.wq = quantizers.make_weight(module.weight, slots["wq"])
     for slot in ("iq", "oq"):
         if slot in slots:
-            setattr(module, slot, layers.ActivationQuantizer(**slots[slot]))
+            setattr(module, slot, quantizers.make_activation(slots[slot]))
     return module
 
 

@@ -6,11 +6,12 @@ for symmetric per-channel weights (Krishnamoorthi 2018, arXiv:1806.08342).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
+from lessen.core.quantizing import CorrectBias, Coverage, Equalize, Ranges, WeightCoverage, WeightRanges
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.core.technique import Range, Technique
+from lessen.core.technique import Technique
 
 
 class Int8(Technique):
@@ -18,29 +19,14 @@ class Int8(Technique):
 
     paper: ClassVar[str] = "Jacob et al. 2018, arXiv:1712.05877"
 
-    coverage: Annotated[float, Range("share of activations that ranges cover, 1 is min-max", 0.9, 1.0)] = 1.0
+    coverage: Coverage = 1.0
+    ranges: Ranges = "coverage"
+    weight_coverage: WeightCoverage = 1.0
+    weight_ranges: WeightRanges = "coverage"
+    correct_bias: CorrectBias = False
+    equalize: Equalize = False
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
-        from lessen.ops import calibration, layers
-        from lessen.ops.graph import quantizer_places
+        from lessen.ops.insertion import Plan, quantize
 
-        layers.own(model)
-        places = quantizer_places(model)
-        outputs = [p for p in places.outputs if model.get_submodule(p).oq is None]
-        inputs = [p for p in places.inputs if model.get_submodule(p).iq is None]
-        x = task.inputs(task.split("calibration").x)
-        out_spans, in_spans = calibration.spans(model, x, outputs=outputs, inputs=inputs, share=self.coverage)
-        for path, layer in layers.weighted(model).items():
-            if layer.wq is None:  # fewer bits or learned scales of an earlier step stay
-                layer.wq = layers.WeightQuantizer.fitting(layer, bits=8)
-            run.details.setdefault("bits", {})[path] = layer.wq.bits
-        for slot, found in (("oq", out_spans), ("iq", in_spans)):
-            for path, span in found.items():
-                setattr(model.get_submodule(path), slot, layers.ActivationQuantizer.covering(*span))
-        run.details["activation_ranges"] = {p: [float(v) for v in s] for p, s in (in_spans | out_spans).items()}
-        if not places.traced:
-            run.notes.append(
-                "the model's code could not be traced, so only inputs of layers are quantized and their outputs "
-                "stay float; write branches on data as layers to get integer kernels throughout"
-            )
-        return model
+        return quantize(model, task, run, Plan("Int8", bits=8, **dict(self)))

@@ -1,0 +1,20 @@
+"""The fields that quantizing techniques share, declared once: the same name means the same everywhere."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from lessen.core.technique import Doc, Range
+
+Rule = Literal["coverage", "mse", "kl"]
+Group = Annotated[
+    int, Range("consecutive weights of a row (in, kh, kw) with one scale, the last fewer; 0 is the row", 0, 65_536)
+]
+Symmetric = Annotated[bool, Doc("zero is the middle of the integers; otherwise each scale has a zero point")]
+Activations = Annotated[Literal[8, 4, "float"], Doc("bits of activations; groups of weights need 'float'")]
+Coverage = Annotated[float, Range("share of activations that ranges cover, 1 is min-max", 0.9, 1.0)]
+Ranges = Annotated[Rule, Doc("activation ranges have that share, least squared error, or least information lost")]
+WeightCoverage = Annotated[float, Range("share of weights that ranges cover, 1 is min-max", 0.9, 1.0)]
+WeightRanges = Annotated[Rule, Doc("weight ranges have that share, least squared error, or least information lost")]
+CorrectBias = Annotated[bool, Doc("give each channel the mean that it had before rounding")]
+Equalize = Annotated[bool, Doc("even out channels between layers that only a ReLU separates, before rounding")]

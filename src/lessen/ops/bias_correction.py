@@ -1,0 +1,71 @@
+"""Rounding weights moves a channel's mean; what it moved is taken back (Nagel et al. 2019, arXiv:1906.04721, 4.2)."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lessen.ops import layers
+from lessen.ops.graph import norm_pairs
+from lessen.ops.modes import evaluating
+
+SAMPLES = 256
+
+
+class _Stop(Exception): ...
+
+
+def correct(model: nn.Module, reference: nn.Module, x: Tensor) -> dict[str, float]:
+    """Give every quantized layer of `model` the channel means that it has in `reference`, over the first samples of x.
+
+    Layer after layer in the order of computing, each seen with those before it corrected already. Batch norm behind a
+    layer takes the shift in its running mean, else the bias takes it; a layer with neither is left to the next one.
+    Returns the largest shift of each layer corrected.
+    """
+    device = next(p.device for p in model.parameters())
+    x = x[:SAMPLES].to(device)
+    norms = {conv: model.get_submodule(norm) for norm, conv in norm_pairs(model).items()}
+    expected = _means(reference, list(layers.weighted(model)), x)
+    shifts = {}
+    for path, mean in expected.items():
+        layer, norm = layers.weighted(model)[path], norms.get(path)
+        if layer.wq is None or (layer.bias is None and norm is None):
+            continue
+        shift = _means(model, [path], x)[path] - mean
+        with torch.no_grad():
+            if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
+                norm.running_mean.add_(shift)
+            elif layer.bias is not None:
+                layer.bias.sub_(shift)
+        shifts[path] = float(shift.abs().max())
+    return shifts
+
+
+def _means(model: nn.Module, paths: list[str], x: Tensor) -> dict[str, Tensor]:
+    """Mean output (c,) of each channel of these layers, in the order of computing; stops behind a single one."""
+    sums: dict[str, list[Tensor]] = {}
+
+    def look(path: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, y: Tensor) -> None:
+            channel = 1 if isinstance(module, nn.Conv2d) else y.dim() - 1
+            sums.setdefault(path, []).append(y.mean([d for d in range(y.dim()) if d != channel]) * len(y))
+            if len(paths) == 1:
+                raise _Stop
+
+        return hook
+
+    handles = [model.get_submodule(path).register_forward_hook(look(path)) for path in paths]
+    n = 0
+    try:
+        with evaluating(model), torch.inference_mode():
+            for part in x.split(64):
+                n += len(part)
+                with suppress(_Stop):
+                    model(part)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {path: torch.stack(found).sum(0).clone() / n for path, found in sums.items()}

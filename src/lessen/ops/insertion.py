@@ -1,0 +1,145 @@
+"""Quantizers are put into a model: weights get scales of their own values, activations ranges from calibration samples.
+
+Fewer bits that an earlier step has won, and scales that it has learned, stay.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lessen.core.errors import BadField, Refused
+from lessen.core.run import Run
+from lessen.core.task import Task
+from lessen.ops import bias_correction, calibration, equalization, layers, ranges
+from lessen.ops.graph import input_readers, quantizer_places
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to put where, for the technique of this name."""
+
+    name: str
+    bits: int | Mapping[str, int]  # of all weights, or of the layer at each path; a layer left out stays float
+    activations: int | None = 8  # bits; None is float; the model's own input keeps 8 bits
+    group: int = 0  # consecutive columns of a row that share a scale; 0 is the row
+    symmetric: bool = True
+    weight_ranges: calibration.Rule = "coverage"
+    weight_coverage: float = 1.0
+    ranges: calibration.Rule = "coverage"
+    coverage: float = 1.0
+    correct_bias: bool = False
+    equalize: bool = False
+
+
+def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
+    """Do so in place, and tell the run. Errors: Refused, BadField or BadData, each before anything was changed."""
+    layers.own(model)
+    _check(model, plan)
+    x = calibration.samples(task) if plan.activations or plan.correct_bias else None
+    if plan.equalize:
+        run.details["equalized"] = equalization.equalize(model)
+    float_model = copy.deepcopy(model) if plan.correct_bias else None
+    found = _calibrate(model, x, plan, run) if plan.activations and x is not None else {}
+    _fit_weights(model, plan, run)
+    for (path, slot), (span, bits) in found.items():
+        quantizer = layers.ActivationQuantizer.covering(*span, bits=bits)
+        setattr(model.get_submodule(path), slot, quantizer.to(_device(model)))
+    if float_model is not None and x is not None:
+        run.details["bias_shift"] = bias_correction.correct(model, float_model, x)
+    if unknown := unquantized(model):
+        run.notes.append(f"kept in float, there is no quantizer for them: {', '.join(unknown)}")
+    return model
+
+
+def finite(model: nn.Module, name: str) -> None:
+    """Errors: Refused, naming the layer whose weights or biases are not finite."""
+    for path, layer in layers.weighted(model).items():
+        for kind, value in (("weights", layer.weight), ("biases", layer.bias)):
+            wrong = 0 if value is None else int((~torch.isfinite(value)).sum())
+            if wrong:
+                raise Refused(
+                    f"{name} cannot quantize '{path}': {wrong} of its {kind} are NaN or infinite; train the model "
+                    "again with a lower lr, or load other weights"
+                )
+
+
+def unquantized(model: nn.Module) -> list[str]:
+    """Paths and types of modules with weights (two axes or more) that no quantizer can stand on."""
+    return [
+        f"'{path or 'the model'}' ({type(module).__name__})"
+        for path, module in model.named_modules()
+        if not isinstance(module, layers.Conv2d | layers.Linear | layers.Quantizer)
+        and any(p.dim() > 1 for p in module.parameters(recurse=False))
+    ]
+
+
+def _check(model: nn.Module, plan: Plan) -> None:
+    if plan.group and plan.activations:
+        raise BadField(
+            f"{plan.name}.group = {plan.group} needs activations='float': integer kernels take one scale for a row"
+        )
+    weighted = layers.weighted(model)
+    if not weighted:
+        raise Refused(f"{plan.name} finds no convolution or linear layer in this model; quantize one that has some")
+    finite(model, plan.name)
+    grouped = [p for p, m in weighted.items() if getattr(m.wq, "group", 0) and m.wq.bits <= _bits(plan, p)]
+    why = "because scales of groups go with float activations, and integer kernels take one scale for a row"
+    if plan.activations and grouped:
+        raise Refused(f"{plan.name} cannot follow groups of weights ('{grouped[0]}') {why}; do group=0 there")
+    integers = any(isinstance(m, layers.ActivationQuantizer) for m in model.modules())
+    if plan.group and integers and any(m.wq is None or m.wq.bits > _bits(plan, p) for p, m in weighted.items()):
+        raise Refused(f"{plan.name} cannot follow quantized activations {why}; do {plan.name}(group=0)")
+
+
+def _bits(plan: Plan, path: str) -> int:
+    return plan.bits if isinstance(plan.bits, int) else plan.bits.get(path, 32)
+
+
+def _calibrate(model: nn.Module, x: Tensor, plan: Plan, run: Run) -> dict[tuple[str, str], tuple[Any, int]]:
+    """(path, slot) -> span and bits of each new quantizer; static ranges take the place of dynamic ones."""
+    for layer in layers.weighted(model).values():
+        layer.iq = None if isinstance(layer.iq, layers.DynamicQuantizer) else layer.iq
+    places, first = quantizer_places(model), input_readers(model)
+    wanted: dict[int, list[tuple[str, str]]] = {}
+    for path, slot in [(p, "oq") for p in places.outputs] + [(p, "iq") for p in places.inputs]:
+        bits = 8 if slot == "iq" and path in first else plan.activations or 8
+        standing: Any = getattr(model.get_submodule(path), slot)
+        if standing is None or standing.bits > bits:
+            wanted.setdefault(bits, []).append((path, slot))
+    found: dict[tuple[str, str], tuple[Any, int]] = {}
+    for bits, here in wanted.items():
+        outputs, inputs = ([p for p, s in here if s == slot] for slot in ("oq", "iq"))
+        spans = calibration.spans(
+            model, x, outputs=outputs, inputs=inputs, share=plan.coverage, rule=plan.ranges, bits=bits
+        )
+        found |= {(p, slot): (s, bits) for slot, part in zip(("oq", "iq"), spans, strict=True) for p, s in part.items()}
+    told = sorted(found.items(), key=lambda item: item[0][1])  # inputs first
+    run.details["activation_ranges"] = {path: [float(v) for v in span] for (path, _), (span, _) in told}
+    if not places.traced:
+        run.notes.append(
+            "the model's code could not be traced, so only inputs of layers are quantized and their outputs "
+            "stay float; write branches on data as layers to get integer kernels throughout"
+        )
+    return found
+
+
+def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
+    rule: ranges.Rule = "percentile" if plan.weight_ranges == "coverage" else plan.weight_ranges
+    told = run.details.setdefault("bits", {})
+    for path, layer in layers.weighted(model).items():
+        bits = _bits(plan, path)
+        if bits <= 8 and (layer.wq is None or layer.wq.bits > bits):  # fewer bits or learned scales stay
+            layer.wq = layers.WeightQuantizer.fitting(
+                layer, bits, group=plan.group, symmetric=plan.symmetric, rule=rule, share=plan.weight_coverage
+            )
+        told[path] = 32 if layer.wq is None else layer.wq.bits
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))

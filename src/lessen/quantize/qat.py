@@ -1,0 +1,58 @@
+"""Few bits by training through the rounding, the scales with the weights (Esser et al. 2020, LSQ, arXiv:1902.08153)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from lessen.core.quantizing import Activations, Coverage, Group, Ranges, Symmetric, WeightCoverage, WeightRanges
+from lessen.core.run import Run
+from lessen.core.task import Task
+from lessen.core.technique import Doc, Technique
+from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+
+
+class QAT(Technique):
+    """The layers of Int8, Int4, Int3 or Int2, then training for a few epochs with what they round in view."""
+
+    paper: ClassVar[str] = "Esser et al. 2020, arXiv:1902.08153"
+    trains: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ("bits", "epochs")
+
+    bits: Annotated[Literal[8, 4, 3, 2], Doc("bits of weights")] = 4
+    epochs: Epochs = 5
+    group: Group = 0
+    symmetric: Symmetric = True
+    activations: Activations = 8
+    coverage: Coverage = 1.0
+    ranges: Ranges = "mse"
+    weight_coverage: WeightCoverage = 1.0
+    weight_ranges: WeightRanges = "mse"
+    lr: Rate = 0.01
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    weight_decay: Decay = 5e-4
+    smoothing: Smoothing = 0.0
+    augment: Augment = True
+
+    def _apply(self, model: Any, task: Task, run: Run) -> Any:
+        from lessen.ops import insertion, train
+
+        before = task.evaluate(model, "validation")
+        plan = insertion.Plan(
+            "QAT", bits=self.bits, activations=None if self.activations == "float" else self.activations,
+            group=self.group, symmetric=self.symmetric, weight_ranges=self.weight_ranges,
+            weight_coverage=self.weight_coverage, ranges=self.ranges, coverage=self.coverage,
+        )  # fmt: skip
+        insertion.quantize(model, task, run, plan)
+        rounded = task.evaluate(model, "validation")
+        told = {k: v for k, v in self if k in train.Plan.__dataclass_fields__}
+        model = train.fit(model, task, train.Plan(**told), run)
+        scores = [(e.epoch, e.score) for e in run.history if e.score is not None]
+        recovered = (epoch for epoch, score in scores if before is not None and score >= before)
+        run.details["validation"] = {"before": before, "rounded": rounded}
+        run.details["epochs_to_recover"] = next(recovered, None)
+        activations = "float" if self.activations == "float" else f"{self.activations}-bit"
+        run.notes.append(f"trained for {self.epochs} epochs with {self.bits}-bit weights and {activations} activations")
+        return model
