@@ -271,3 +271,15 @@ def test_a_group_that_does_not_divide_ends_in_a_shorter_one(digits, trained) -> 
     layer = model.features.stage2[0].body[0].conv
     columns = layer.weight[0].numel()
     assert columns % 50 and layer.wq.scale.shape == (len(layer.weight), -(-columns // 50))
+
+
+def test_fewer_calibration_samples_see_no_wider_ranges(trained, digits):
+    def ranges(text: str) -> dict[str, list[float]]:
+        return catalog.recipe(text).apply(trained, digits)[1][0].details["activation_ranges"]
+
+    few, all_ = ranges("Int8(samples=4)"), ranges("Int8()")
+    assert few.keys() == all_.keys() and few != all_
+    assert all(
+        low >= below and high <= above for (low, high), (below, above) in zip(few.values(), all_.values(), strict=True)
+    )
+    assert ranges("Int8(samples=100_000)") == all_

@@ -33,6 +33,7 @@ class Plan:
     weight_coverage: float = 1.0
     ranges: calibration.Rule = "coverage"
     coverage: float = 1.0
+    samples: int = 0  # of calibration to look at; 0 is all
     correct_bias: bool = False
     equalize: bool = False
 
@@ -41,7 +42,7 @@ def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
     """Do so in place, and tell the run. Errors: Refused, BadField or BadData, each before anything was changed."""
     layers.own(model)
     _check(model, plan)
-    x = calibration.samples(task) if plan.activations or plan.correct_bias else None
+    x = calibration.samples(task, plan.samples) if plan.activations or plan.correct_bias else None
     if plan.equalize:
         run.details["equalized"] = equalization.equalize(model)
     float_model = copy.deepcopy(model) if plan.correct_bias else None

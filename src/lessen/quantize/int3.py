@@ -14,6 +14,7 @@ from lessen.core.quantizing import (
     Equalize,
     Group,
     Ranges,
+    Samples,
     Symmetric,
     WeightCoverage,
     WeightRanges,
@@ -31,6 +32,7 @@ class Int3(Technique):
     group: Group = 0
     symmetric: Symmetric = True
     activations: Activations = 8
+    samples: Samples = 0
     coverage: Coverage = 1.0
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0

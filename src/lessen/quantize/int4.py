@@ -15,6 +15,7 @@ from lessen.core.quantizing import (
     Equalize,
     Group,
     Ranges,
+    Samples,
     Symmetric,
     WeightCoverage,
     WeightRanges,
@@ -32,6 +33,7 @@ class Int4(Technique):
     group: Group = 0
     symmetric: Symmetric = True
     activations: Activations = 8
+    samples: Samples = 0
     coverage: Coverage = 1.0
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
