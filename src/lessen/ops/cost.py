@@ -19,6 +19,8 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
         if isinstance(module, layers.WeightQuantizer):
             bits += 0 if module.zero is None else module.zero.numel() * module.stored_bits
             bits += 0 if module.columns is None else module.columns.numel() * 8
+        elif isinstance(module, layers.SignWeights) and not isinstance(module.scale, nn.Parameter):
+            bits += 32 * module.scale.numel()
         for name, value in module.named_parameters(recurse=False):
             bits += value_bits(module, name, value)
             if not quantizer:
