@@ -33,6 +33,8 @@ def value_bits(module: nn.Module, name: str, value: Tensor) -> int:
     """Bits of one parameter in the file: the quantizer's where it has one, else those of its type."""
     if name == "weight" and isinstance(module, layers.Conv2d | layers.Linear) and module.wq is not None:
         return value.numel() * module.wq.stored_bits
+    if isinstance(module, layers.WeightQuantizer):
+        return value.numel() * module.bits_of_scale
     return value.numel() * value.element_size() * 8
 
 
