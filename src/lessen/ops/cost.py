@@ -32,7 +32,8 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
 def value_bits(module: nn.Module, name: str, value: Tensor) -> int:
     """Bits of one parameter in the file: the quantizer's where it has one, else those of its type."""
     if name == "weight" and isinstance(module, layers.Conv2d | layers.Linear) and module.wq is not None:
-        return value.numel() * module.wq.stored_bits
+        beside = int(module.mask is not None and module.wq.stored_bits == 1)  # signs have no room for a zero
+        return value.numel() * (module.wq.stored_bits + beside)
     if isinstance(module, layers.WeightQuantizer):
         return value.numel() * module.bits_of_scale
     return value.numel() * value.element_size() * 8

@@ -61,9 +61,9 @@ def insert(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
         raise Refused(f"{plan.name} finds no layer between the first and the last, which keep their bits; use Int8()")
     for path in inner:
         layer = weighted[path]
-        fewer = layer.wq is not None and (layer.wq.bits, isinstance(layer.wq, layers.SignWeights)) <= (plan.bits, True)
-        if not (fewer and isinstance(layer.wq, layers.SignWeights)) and not (fewer and layer.wq.bits < plan.bits):
-            layer.wq = layers.SignWeights.fitting(layer, plan.bits, plan.scale).to(layer.weight.device)
+        if not (isinstance(layer.wq, layers.SignWeights) and layer.wq.bits <= plan.bits):  # no kind has fewer bits
+            fitted = layers.SignWeights.fitting(layer, plan.bits, plan.scale)
+            layer.wq = fitted.to(layer.weight.device).train(layer.training)
     bits = {} if plan.ends is None else dict.fromkeys(ends, plan.ends)
     activations = None if plan.activations is None else 8
     insertion.quantize(

@@ -1,10 +1,9 @@
 """What stands in the slots of binary and ternary layers: signs of weights (`wq`) and of inputs (`iq`).
 
-A runtime computes them with the kernels of int8, from bits. A native kernel (XNOR and popcount, a later `kernels/`)
-takes over in `Conv2d.forward` and `Linear.forward` of ops/layers.py, for a layer whose `wq` is SignWeights and whose
-`iq` is SignActivations: `SignWeights.stored` and `SignActivations.signs` give it the bits of both sides, and its product
-of whole numbers times `wq.scale` (out,) and `iq.scale` () is what the layers compute now. Borders padded with 0 are a
-third level of the input there: the popcount of each border position counts the weights within the image.
+Runtimes compute them in the kernels of int8. A native one (XNOR and popcount, later in `kernels/`) takes the place of
+the product in the `forward` of Conv2d and Linear in ops/layers.py, where `wq` is SignWeights and `iq` SignActivations.
+`SignWeights.stored` and `SignActivations.signs` are the bits of both sides; its whole numbers times `wq.scale` (out,)
+and `iq.scale` () are what the layer computes now. Padding is 0, a third level: at borders it counts fewer weights.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ class SignWeights(Quantizer):
         if self.threshold is not None:
             self.threshold.copy_(signs.ternary_threshold(rows.detach()))
         if self.follows != "mean":
-            return self.scale
+            return signs.damped(self.scale, rows.shape[1])
         scale = signs.mean_beyond(rows, self.threshold)
         self.scale.copy_(scale.detach())
         return scale
@@ -141,7 +140,8 @@ class SignActivations(Quantizer):
         return signs.levels(x - self.threshold)
 
     def forward(self, x: Tensor) -> Tensor:
-        return signs.scaled_levels(x - self.threshold, self.scale.clamp(min=1e-12), bounded=False)
+        scale = signs.damped(self.scale.clamp(min=1e-12), x.numel())
+        return signs.scaled_levels(x - self.threshold, scale, bounded=False)
 
     def spec(self) -> dict[str, Any]:
         return {"bits": self.bits, "kind": "sign"}

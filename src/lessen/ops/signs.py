@@ -45,12 +45,17 @@ def scaled_levels(x: Tensor, scale: Tensor, threshold: Tensor | None = None, *, 
     """scale * levels(x, threshold); scale and threshold broadcast to x.
 
     Gradient of x: 1 within CLIP * scale. Beyond it 0 or, where x is `bounded` (a weight, which clipping after each step
-    would hold there), 0 only for what leads further out. Of the scale: exact, damped as LSQ's.
+    would hold there), 0 only for what leads further out. Of the scale: exact.
     """
     if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
         return scale * levels(x, threshold)
     none = threshold is None
     return _Levels.apply(x, scale, torch.zeros(()) if none else threshold, none, bounded)  # type: ignore[no-any-return]
+
+
+def damped(scale: Tensor, served: float) -> Tensor:
+    """The scale itself with its gradient times 1/sqrt(served), the values that share it: what LSQ's scales get."""
+    return scale.detach() + (scale - scale.detach()) * served**-0.5
 
 
 class _Levels(torch.autograd.Function):
@@ -69,6 +74,5 @@ class _Levels(torch.autograd.Function):
             passes = passes | (grad * x > 0)  # a step against the gradient leads back
         grad_scale = None
         if ctx.needs_input_grad[1]:
-            damp = (scale.numel() / x.numel()) ** 0.5
-            grad_scale = (grad * found * damp).sum_to_size(scale.shape)
+            grad_scale = (grad * found).sum_to_size(scale.shape)
         return grad * passes, grad_scale, None, None, None

@@ -1,8 +1,8 @@
 """Weights of one bit, -1 or 1 times a scale for each channel (Courbariaux et al. 2016, BNN, arXiv:1602.02830; Rastegari
 et al. 2016, XNOR-Net, arXiv:1603.05279).
 
-Rounding a trained model to signs leaves it near chance, so this trains. A bit a weight stands in the file and is bytes
-from loading on: runtimes have no kernels of one bit, so the file is 1/32 and, with 8-bit activations, as fast as int8.
+Rounding a trained model to signs leaves it near chance, so this trains. The file holds a bit a weight, from loading on
+they are bytes: runtimes have no kernels of one bit, but with 8-bit activations it runs in those of int8.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Binary(Technique):
     ends: Ends = 8
     coverage: Coverage = 1.0
     ranges: Ranges = "coverage"
-    lr: Rate = 0.01
+    lr: Rate = 0.03
     batch: BatchSize = 128
     optimizer: Optimizer = "sgd"
     schedule: Schedule = "cosine"
@@ -41,7 +41,10 @@ class Binary(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops import sign_insertion, train
 
-        bits = {k: None if v == "float" else v for k, v in (("ends", self.ends), ("activations", self.activations))}
-        plan = sign_insertion.Plan("Binary", 1, self.scale, ranges=self.ranges, coverage=self.coverage, **bits)
+        plan = sign_insertion.Plan(
+            "Binary", 1, self.scale, ends=None if self.ends == "float" else self.ends,
+            activations=None if self.activations == "float" else self.activations, ranges=self.ranges,
+            coverage=self.coverage,
+        )  # fmt: skip
         told = {k: v for k, v in self if k in train.Plan.__dataclass_fields__}
         return sign_insertion.train_signs(model, task, run, plan, train.Plan(**told))

@@ -1,7 +1,7 @@
 """Weights of three levels, -1, 0 and 1 times a scale for each channel (Li & Liu 2016, TWN, arXiv:1605.04711).
 
-Beside Int2, which covers ranges: the threshold is 0.7 mean |w|, and the scale the mean of what lives. Two bits a weight
-stand in the file, or a bit for each weight and one for each that lives where that is less; they are bytes from loading on.
+Int2 covers ranges; here the threshold is 0.7 mean |w|, and the scale the mean of what lives. Two bits a weight stand in
+the file, or one for each and one for each that lives where that is less; from loading on they are bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, R
 
 
 class Ternary(Technique):
-    """2-bit weights of three levels but in the first and the last layer, then training; activations float or 8 bits."""
+    """Weights of three levels but in the first and last layer, then training; activations float, 8 bits, or signs."""
 
     paper: ClassVar[str] = "Li & Liu 2016, arXiv:1605.04711"
     trains: ClassVar[bool] = True
@@ -28,7 +28,7 @@ class Ternary(Technique):
     ends: Ends = 8
     coverage: Coverage = 1.0
     ranges: Ranges = "coverage"
-    lr: Rate = 0.01
+    lr: Rate = 0.03
     batch: BatchSize = 128
     optimizer: Optimizer = "sgd"
     schedule: Schedule = "cosine"
@@ -40,7 +40,10 @@ class Ternary(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops import sign_insertion, train
 
-        bits = {k: None if v == "float" else v for k, v in (("ends", self.ends), ("activations", self.activations))}
-        plan = sign_insertion.Plan("Ternary", 2, self.scale, ranges=self.ranges, coverage=self.coverage, **bits)
+        plan = sign_insertion.Plan(
+            "Ternary", 2, self.scale, ends=None if self.ends == "float" else self.ends,
+            activations=None if self.activations == "float" else self.activations, ranges=self.ranges,
+            coverage=self.coverage,
+        )  # fmt: skip
         told = {k: v for k, v in self if k in train.Plan.__dataclass_fields__}
         return sign_insertion.train_signs(model, task, run, plan, train.Plan(**told))
