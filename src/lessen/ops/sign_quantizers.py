@@ -38,7 +38,7 @@ class SignWeights(Quantizer):
     def __init__(self, scale: Tensor, bits: int, kind: Scale = "mean", threshold: Tensor | None = None) -> None:
         super().__init__()
         self.bits = self.stored_bits = bits
-        self.follows = kind
+        self.follows: Scale = kind
         self._hold(scale)
         self.register_buffer("threshold", None if threshold is None else threshold.detach().clone().float())
 
