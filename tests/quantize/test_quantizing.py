@@ -101,7 +101,7 @@ def test_dynamic_int8_of_convolutions_alone_is_refused(digits) -> None:
 
 
 def test_bias_correction_takes_back_what_rounding_moved(digits, trained) -> None:
-    plain, corrected = Int2(activations="float"), Int2(activations="float", correct_bias=True)
+    plain, corrected = Int2(activations="float", correct_bias=False), Int2(activations="float")
     x = digits.inputs(digits.split("calibration").x[: bias_correction.SAMPLES])
     paths = list(layers.weighted(layers.own(digits.copy(trained))))
     reference = bias_correction._means(trained, paths, x)
@@ -181,7 +181,7 @@ def test_old_texts_mean_what_they_did(digits, trained) -> None:
 
 
 def test_qat_trains_weights_and_scales_and_tells_its_losses(digits, trained) -> None:
-    rounded, _ = Int2().apply(trained, digits)
+    rounded, _ = Int2(correct_bias=False).apply(trained, digits)
     model, record = QAT(bits=2, epochs=2, batch=32).apply(trained, digits)
     assert len(record.history) == 2 and record.history[1].loss < record.history[0].loss
     assert record.details["validation"]["before"] == digits.evaluate(trained, "validation")
@@ -240,7 +240,7 @@ def test_calibration_data_that_says_nothing(digits, trained, monkeypatch, rows, 
     monkeypatch.setattr(digits, "split", poor)
     with pytest.raises(BadData, match=says):
         Int4().apply(trained, digits)
-    Int4(activations="float").apply(trained, digits)  # needs none
+    Int4(activations="float", correct_bias=False).apply(trained, digits)  # needs none
 
 
 @pytest.mark.parametrize("text", ["QAT(bits=5)", "QAT(bits=1)", "Int4(activations=3)", "Int4(activations='half')"])

@@ -106,7 +106,8 @@ def _dequantize(graph: Graph, path: str, name: str, weight: Stored, transposed: 
     """Integers and one DequantizeLinear with a scale for every row.
 
     Integers of few levels are stretched, and the scale made as much finer: the same weights, exactly. The runtime
-    rounds a bias to multiples of input scale x weight scale, and at 4 bits that moved 17 % of a ResNet's outputs.
+    rounds a bias to multiples of input scale x weight scale: at 4 bits that turned 27 % of the values behind the last
+    block of a ResNet-8 by a step.
     """
     from onnx import helper
 

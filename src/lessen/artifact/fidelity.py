@@ -31,7 +31,7 @@ class Tolerance(NamedTuple):
 
 
 FLOAT = Tolerance(0.999, 60.0, 90.0)
-INTEGER = Tolerance(0.985, 20.0, 35.0)
+INTEGER = Tolerance(0.985, 20.0, 30.0)
 COARSE = Tolerance(0.95, 12.0, 35.0)  # below 8 bits: a flipped rounding moves a 4-bit value by a fifteenth of its range
 
 
