@@ -60,7 +60,8 @@ def tolerance(model: nn.Module) -> Tolerance:
     """What rounding between layers allows; none allows next to nothing."""
     from lessen.ops import layers
 
-    quantizers = (m for m in model.modules() if isinstance(m, layers.ActivationQuantizer | layers.DynamicQuantizer))
+    kinds = (layers.ActivationQuantizer, layers.DynamicQuantizer, layers.SignActivations)
+    quantizers = (m for m in model.modules() if isinstance(m, kinds))
     bits = [int(quantizer.bits) for quantizer in quantizers]
     return (COARSE if min(bits) < 8 else INTEGER) if bits else FLOAT
 
