@@ -21,7 +21,8 @@ Equalize = Annotated[bool, Doc("even out channels between layers that only a ReL
 Samples = Annotated[int, Range("calibration samples to look at; 0 is all", 0, 1_000_000)]
 Ends = Annotated[Literal[8, 4, "float"], Doc("bits of the weights of the first and the last layer")]
 SignScale = Annotated[
-    Literal["mean", "learned", "one"], Doc("of a channel: the mean size of weights that are not 0, trained from there, or 1")
+    Literal["mean", "learned", "one"],
+    Doc("of a channel: the mean size of weights that are not 0, trained from there, or 1"),
 ]
 SignActivations = Annotated[
     Literal["float", 8, 1], Doc("bits of activations; 1: signs where these layers read, 8 bits elsewhere")
