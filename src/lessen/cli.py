@@ -170,7 +170,7 @@ def inspect(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Scan which layers bear compression; compare models; see errors and outliers."""
+    """Scan layers; compare models; errors and outliers."""
     from lessen import inspect as look
     from lessen.study import once
 

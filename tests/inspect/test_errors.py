@@ -234,6 +234,10 @@ def test_the_axis_of_errors():
     assert strips.depth(one, "accumulated", scale) == "M3.33 0.5L43.33 1.5"
 
 
+def test_a_cloud_fills_its_square():
+    assert strips.cloud([1, 3, 2], [0, 5, 0]) == "M0.0 100.0h0M100.0 0.0h0M50.0 100.0h0"
+
+
 def test_the_page_and_the_numbers(found, seen, tmp_path):
     both = Inside("resnet8(width=0.5)", "digits", found, seen)
     path = write(both, tmp_path)

@@ -95,14 +95,19 @@ def around(shape: Shape) -> tuple[float, float]:
 
 
 def cloud(x: Sequence[float], y: Sequence[float]) -> str:
-    """Points of two columns in a square of 100, both from zero, as paths without a length."""
+    """Points of two columns in a square of 100, from the smallest to the largest of each, as paths without a length.
+
+    >>> cloud([1, 3], [0, 5])
+    'M0.0 100.0h0M100.0 0.0h0'
+    """
     across, up = (_unit(values) for values in (x, y))
     return "".join(f"M{100 * across(a):.1f} {100 - 100 * up(b):.1f}h0" for a, b in zip(x, y, strict=True))
 
 
 def _unit(values: Sequence[float]) -> Callable[[float], float]:
-    top = max(values, default=0.0) or 1.0
-    return lambda value: value / top
+    low = min(values, default=0.0)
+    span = (max(values, default=0.0) - low) or 1.0
+    return lambda value: (value - low) / span
 
 
 def worst(seen: Sequence, n: int = 6) -> Iterator:
