@@ -8,7 +8,8 @@ the error of a layer's output is that of its weights times its input. All are of
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from lessen.core.task import Task
 from lessen.ops import calibration, layers
 
 Measure = Literal["fisher", "hessian", "variance"]
+Loss = Callable[[int, int], Tensor]  # the mean loss of samples i to j
 BATCH = 64  # samples whose graph is kept for second derivatives
 
 
@@ -53,7 +55,7 @@ def measure(
     if kind == "variance":
         found = variances(shadow, x, list(living))
         return {path: Curvature(torch.tensor(value).double(), value) for path, value in found.items()}
-    weights = {path: shadow.get_submodule(path).weight.requires_grad_(True) for path in living}  # type: ignore[union-attr]
+    weights = {path: cast(Tensor, shadow.get_submodule(path).weight).requires_grad_(True) for path in living}
 
     def loss(begin: int, end: int) -> Tensor:
         return task.loss(shadow(x[begin:end]), y[begin:end])
@@ -65,8 +67,8 @@ def measure(
     return {p: _of_trace(t / living[p].sum().clamp(min=1)) for p, t in traces.items()}
 
 
-def fisher(loss, n: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Mean over samples of each sample's squared gradient. loss(i, j): the mean loss of samples i to j."""
+def fisher(loss: Loss, n: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean over samples of each sample's squared gradient."""
     squares = {path: torch.zeros_like(w) for path, w in weights.items()}
     with torch.enable_grad():
         for i in range(n):
@@ -78,7 +80,7 @@ def fisher(loss, n: int, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def hutchinson(
-    loss, n: int, weights: dict[str, Tensor], living: dict[str, Tensor], *, draws: int, seed: int
+    loss: Loss, n: int, weights: dict[str, Tensor], living: dict[str, Tensor], *, draws: int, seed: int
 ) -> dict[str, Tensor]:
     """Estimates (draws,) of the trace of each layer's block of the Hessian of the mean loss over n samples.
 
@@ -102,7 +104,7 @@ def hutchinson(
     return found
 
 
-def rademacher(weights, living, seed: int) -> list[Tensor]:
+def rademacher(weights: Iterable[Tensor], living: Iterable[Tensor], seed: int) -> list[Tensor]:
     """Random signs shaped like the weights, 0 where they do not live."""
     chance = torch.Generator().manual_seed(seed)
     signs = [torch.randint(0, 2, w.shape, generator=chance).to(w) * 2 - 1 for w in weights]

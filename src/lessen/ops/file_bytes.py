@@ -20,6 +20,7 @@ PAIR = 195  # QuantizeLinear, DequantizeLinear, their scale and zero point
 CLIP = 55  # activations of fewer than 8 bits
 NAME = 18  # a quantized tensor's name is so much longer, wherever it is read
 AXIS, TO = 13, 11  # attributes
+APART = 98  # in codes the zero stands apart from the values that are not
 SPARSE = 0.95  # of the dense bytes, from which on zeros are left out (artifact/forms.py)
 TABLES = {"zeros": 613, "1": 716, "2": 625}  # made once for all layers that are unpacked through them
 NODES: dict[type[nn.Module], int] = {
@@ -67,9 +68,9 @@ def of_layer(path: str, layer: layers.Conv2d | layers.Linear, quantizer: Any, *,
     """
     weight, name = layer.weight, len(path)
     out, n, dims = len(weight), weight.numel(), tuple(weight.shape)
-    bits = 32 if quantizer is None else quantizer.stored_bits
+    bits = getattr(quantizer, "stored_bits", 32)
     effective = weight.detach() if layer.mask is None else weight.detach() * layer.mask
-    effective = effective if quantizer is None else quantizer(effective).detach()
+    effective = effective if bits == 32 else quantizer(effective).detach()
     living = int(torch.count_nonzero(effective))
     symmetric = getattr(quantizer, "zero", None) is None
     found = _values(name, dims, n, bits, living if symmetric else n, symmetric)
@@ -87,15 +88,15 @@ def of_layer(path: str, layer: layers.Conv2d | layers.Linear, quantizer: Any, *,
 
 def _values(name: int, dims: tuple[int, ...], n: int, bits: int, living: int, symmetric: bool) -> Size:
     """The values in their smallest form: as they are, in codes of few bits, or without the zeros."""
-    kept = _code(living, 1 if bits == 2 and symmetric else bits) + (1 if bits < 8 else bits // 8)
+    kept = _code(living, 1 if bits == 2 and symmetric else bits) + (APART if bits < 8 else bits // 8)
     zeros = 25 + -(-n // 8) + _tensor(13, dims[:1], 8 * len(dims)) + 358 + name + kept
     tables = {"zeros", *({"1"} if bits < 3 and symmetric else {str(bits)} if bits < 3 else ())}
+    dense = Size(_tensor(name + {16: 5, 32: 7}.get(bits, 9), dims, n * max(bits, 8) // 8))
     if bits < 3:
-        dense = Size(_code(n, bits) + _tensor(13, dims[:1], 8 * len(dims)) + name + 51, frozenset({str(bits)}))
+        code = Size(_code(n, bits) + _tensor(13, dims[:1], 8 * len(dims)) + name + 51, frozenset({str(bits)}))
+        dense = min(dense, code, key=lambda s: s.bytes)
     elif bits == 4:
-        dense = Size(_tensor(16, dims, -(-n // 2)) + _node(4, (16,), name + 9, TO))
-    else:
-        dense = Size(_tensor(name + {8: 9, 16: 5, 32: 7}[bits], dims, n * bits // 8))
+        dense = min(dense, Size(_tensor(16, dims, -(-n // 2)) + _node(4, (16,), name + 9, TO)))
     return Size(zeros, frozenset(tables)) if zeros <= SPARSE * dense.bytes else dense
 
 
@@ -105,8 +106,8 @@ def _code(count: int, bits: int) -> int:
     if bits >= 8:
         return data
     if bits == 4:
-        return data + _node(4, (16,), 14, TO) + 86
-    return data + 178 + (0 if count % (8 // bits) == 0 else 123)
+        return data + _node(4, (16,), 14, TO)
+    return data + 176 + (0 if count % (8 // bits) == 0 else 123)
 
 
 def _scaling(name: int, out: int, dims: tuple[int, ...], integer: bool) -> int:
@@ -136,7 +137,7 @@ def fixed(model: nn.Module, activations: int | None = None) -> int:
         if isinstance(module, layers.Conv2d | layers.Linear):
             found += _product(path, module, path in normed) + longer
         elif path not in folded and kind is not nn.Identity and kind is not nn.Dropout:
-            found += NODES.get(kind, OTHER) + longer * (2 if kind is layers.Add else 1)
+            found += (NODES.get(kind, OTHER) if kind else OTHER) + longer * (2 if kind is layers.Add else 1)
     ours = {id(p) for m in layers.weighted(model).values() for p in m._parameters.values()}
     ours |= {id(p) for path in folded for p in modules[path].parameters()}
     quantizers = {id(p) for m in modules.values() if isinstance(m, layers.Quantizer) for p in m.parameters()}

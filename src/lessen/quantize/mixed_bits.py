@@ -24,7 +24,6 @@ class MixedBits(Technique):
 
     paper: ClassVar[str] = "Dong et al. 2020, HAWQ-v2, arXiv:1911.03852"
     neutral: ClassVar[dict[str, Any] | None] = {"by": "given", "activations": "float"}
-    shown: ClassVar[tuple[str, ...]] = ("budget",)
 
     budget: Annotated[
         float, Range("average bits of a weight, or share of the file's bytes; `of` says which", 0, 16)
@@ -120,7 +119,7 @@ class MixedBits(Technique):
         if choice is None:
             raise BadField(
                 f"MixedBits.budget = {self.budget:g} ({self.of}) is below the smallest possible, {least:.4g}; "
-                "ask for more, or cut channels first"
+                f"ask for more{', or for fewer bits in layers' if hand else ''}, or cut channels first"
             )
         picked = [row[i] for row, i in zip(rows, choice, strict=True)]
         run.details["sensitivity"] = {
