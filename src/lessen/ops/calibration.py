@@ -23,8 +23,8 @@ def samples(task: Task) -> Tensor:
     x = task.split("calibration").x
     if not len(x):
         raise BadData(
-            "the calibration split is empty, so activations have no ranges; give more training samples, or leave "
-            "activations in float"
+            "the calibration split is empty, so nothing tells ranges of activations or shifts of biases; give more "
+            "training samples, or leave activations in float and biases uncorrected"
         )
     if len(x) > 1 and bool((x == x[:1]).all()):
         raise BadData(

@@ -35,7 +35,7 @@ class Int2(Technique):
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
-    correct_bias: CorrectBias = False
+    correct_bias: CorrectBias = True
     equalize: Equalize = False
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
