@@ -79,6 +79,9 @@ def test_a_layer_with_few_bits_keeps_them(model):
     assert [[o.bits for o in row] for row in rows] == [[16, 8, 4, 2], [2], [4]]
     rows = bit_choice.table(own, flat, {}, OFFERED, integer=False, rule="coverage", share=1.0)
     assert [o.bits for o in rows[2]] == [4, 2] and rows[2][0].loss == 0
+    own[3].wq = layers.HalfQuantizer("float16")
+    rows = bit_choice.table(own, flat, {}, (8, 2), integer=False, rule="coverage", share=1.0)
+    assert [o.bits for o in rows[1]] == [8, 2]
     assert set(norm_pairs(own).values()) == {"0", "3"}
 
 

@@ -53,12 +53,11 @@ def test_a_larger_budget_has_no_larger_loss(digits, trained):
 
 
 def test_first_and_last_higher_and_layers_by_hand(digits, trained):
-    model, record = mixed(by="ends", bits=2, layers=(("features.stage1.0.body.0.conv", 16),)).apply(trained, digits)
+    _, record = mixed(by="ends", bits=2, layers=(("features.stage1.0.body.0.conv", 4),)).apply(trained, digits)
     bits = record.details["bits"]
-    assert (bits[STEM], bits[HEAD], bits["features.stage1.0.body.0.conv"]) == (8, 8, 16)
+    assert (bits[STEM], bits[HEAD], bits["features.stage1.0.body.0.conv"]) == (8, 8, 4)
     assert {b for p, b in bits.items() if p not in (STEM, HEAD, "features.stage1.0.body.0.conv")} == {2}
-    assert "1 layers of 16 bits" in record.notes[0] and "budget" not in record.details
-    assert isinstance(layers.weighted(model)["features.stage1.0.body.0.conv"].wq, layers.HalfQuantizer)
+    assert "budget" not in record.details and "objective" not in record.details
 
 
 def test_only_what_is_given_changes(digits, trained):
@@ -80,11 +79,20 @@ def test_it_trains_afterwards(digits, trained):
     assert {p: m.wq.bits for p, m in layers.weighted(model).items()} == records[0].details["bits"]
 
 
+def test_halves_are_chosen_with_float_activations_alone(digits, trained):
+    for activations, most in ((8, 8), ("float", 16)):
+        _, record = mixed(budget=9.0, samples=16, activations=activations).apply(trained, digits)
+        assert max(record.details["bits"].values()) == most
+    halves, _ = catalog.recipe("Float16()").apply(trained, digits)
+    _, record = mixed(by="variance").apply(halves, digits)
+    assert max(record.details["bits"].values()) <= 8
+
+
 def test_half_of_large_weights_is_bfloat16(digits, trained):
     large = digits.copy(trained)
     with torch.no_grad():
         large.head.weight[0, 0] = 1e5
-    model, _ = mixed(by="given", layers=((HEAD, 16),)).apply(large, digits)
+    model, _ = mixed(by="given", layers=((HEAD, 16),), activations="float").apply(large, digits)
     assert layers.weighted(model)[HEAD].wq.kind == "bfloat16"
 
 
@@ -98,7 +106,9 @@ def test_half_of_large_weights_is_bfloat16(digits, trained):
             r"0.05 \(bytes kept\) is below the smallest possible, 0\.\d+;",
         ),
         ({"of": "bytes kept"}, BadField, "must be at most 1; it is a share"),
-        ({"choices": ()}, BadField, "choices is empty"),
+        ({"choices": ()}, BadField, "choices has nothing to choose from"),
+        ({"choices": (16,)}, BadField, "choices has nothing to choose from"),
+        ({"layers": ((HEAD, 16),)}, BadField, "'head' 16 bits, which needs activations='float'"),
         ({"layers": (("hed", 4),)}, UnknownName, "did you mean 'head'"),
     ],
 )

@@ -68,8 +68,8 @@ def options(
 
 @torch.no_grad()
 def candidates(layer: Layer, offered: Sequence[int], rule: ranges.Rule, share: float) -> list[Any]:
-    """The quantizer that the layer has, and new ones of fewer bits."""
-    standing = [] if layer.wq is None else [layer.wq]
+    """The quantizer that the layer has, unless it has more than any that is offered, and new ones of fewer bits."""
+    standing = [] if layer.wq is None or layer.wq.bits > max(offered) else [layer.wq]
     fewer = [bits for bits in sorted(offered, reverse=True) if layer.wq is None or bits < layer.wq.bits]
     return standing + [fitted(layer, bits, rule, share) for bits in fewer]
 

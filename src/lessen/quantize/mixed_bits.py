@@ -23,7 +23,7 @@ class MixedBits(Technique):
     """
 
     paper: ClassVar[str] = "Dong et al. 2020, HAWQ-v2, arXiv:1911.03852"
-    neutral: ClassVar[dict[str, Any] | None] = {"by": "given", "activations": "float"}
+    neutral: ClassVar[dict[str, Any] | None] = {"by": "given", "activations": "float", "correct_bias": False}
 
     budget: Annotated[
         float, Range("average bits of a weight, or share of the file's bytes; `of` says which", 0, 16)
@@ -35,7 +35,7 @@ class MixedBits(Technique):
     ] = "fisher"
     choices: Annotated[
         tuple[Literal[16, 8, 4, 2], ...],
-        Doc("bits to choose from; a layer of 16 computes in float, the others in integers"),
+        Doc("bits to choose from; 16 only where all activations are float"),
     ] = (16, 8, 4, 2)
     bits: Annotated[Literal[8, 4, 2], Doc("bits between the first and the last layer, by='ends'")] = 4
     layers: Annotated[
@@ -48,7 +48,7 @@ class MixedBits(Technique):
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
-    correct_bias: CorrectBias = False
+    correct_bias: CorrectBias = True
     equalize: Equalize = False
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
@@ -56,8 +56,6 @@ class MixedBits(Technique):
 
         if self.of == "bytes kept" and self.budget > 1:
             raise BadField(f"MixedBits.budget = {self.budget:g} of bytes kept must be at most 1; it is a share")
-        if not self.choices:
-            raise BadField("MixedBits.choices is empty; name the bits to choose from, for example (8, 4, 2)")
         layers.own(model)
         insertion.check(model, self._plan({}))
         known = list(layers.weighted(model))
@@ -67,7 +65,7 @@ class MixedBits(Technique):
         if self.equalize:  # before the choice, which depends on the weights
             run.details["equalized"] = equalization.equalize(model)
         float32 = file_bytes.of_float32(model)
-        bits = self._choose(model, task, run, float32)
+        bits = self._choose(model, task, run, float32, self._offered(file_bytes.in_integers(model)))
         insertion.quantize(model, task, run, self._plan(bits))
         self._report(model, run, float32)
         return model
@@ -81,7 +79,18 @@ class MixedBits(Technique):
             coverage=self.coverage, correct_bias=self.correct_bias,
         )  # fmt: skip
 
-    def _choose(self, model: Any, task: Task, run: Run, float32: int) -> dict[str, int]:
+    def _offered(self, integer: bool) -> tuple[int, ...]:
+        """Bits to choose from: runtimes would round halves to 8 bits between quantized activations."""
+        integer = integer or self.activations != "float"
+        halves = [path for path, bits in self.layers if bits == 16]
+        if integer and halves:
+            raise BadField(f"MixedBits.layers gives '{halves[0]}' 16 bits, which needs activations='float' throughout")
+        offered = tuple(bits for bits in self.choices if bits < 16 or not integer)
+        if not offered:
+            raise BadField("MixedBits.choices has nothing to choose from; name bits, for example (8, 4, 2)")
+        return offered
+
+    def _choose(self, model: Any, task: Task, run: Run, float32: int, offered: tuple[int, ...]) -> dict[str, int]:
         """Path -> bits; a layer that is left out stays as it is."""
         from lessen.ops import bit_choice, layers
 
@@ -90,9 +99,11 @@ class MixedBits(Technique):
             return hand
         if self.by == "ends":
             return {**bit_choice.first_and_last(list(layers.weighted(model)), self.bits), **hand}
-        return self._solve(model, task, run, float32, hand)
+        return self._solve(model, task, run, float32, hand, offered)
 
-    def _solve(self, model: Any, task: Task, run: Run, float32: int, hand: dict[str, int]) -> dict[str, int]:
+    def _solve(
+        self, model: Any, task: Task, run: Run, float32: int, hand: dict[str, int], offered: tuple[int, ...]
+    ) -> dict[str, int]:
         """The choice with the smallest summed loss, and what it was chosen from. Errors: BadField."""
         import torch
 
@@ -105,7 +116,7 @@ class MixedBits(Technique):
             model, task, self.by, samples=self.samples, draws=self.draws, seed=torch.initial_seed()
         )
         rows = bit_choice.table(
-            model, found, hand, self.choices, integer=self.activations != "float", rule=self.weight_ranges,
+            model, found, hand, offered, integer=self.activations != "float", rule=self.weight_ranges,
             share=self.weight_coverage,
         )  # fmt: skip
         fixed = file_bytes.fixed(model, None if self.activations == "float" else self.activations)
@@ -138,9 +149,6 @@ class MixedBits(Technique):
         size = file_bytes.of_model(model)
         if "objective" in run.details:
             run.details["budget"] = {"asked": self.budget, "of": self.of}
-        halves = sum(layer.wq is not None and layer.wq.bits == 16 for layer in weighted)
-        if halves and file_bytes.in_integers(model):
-            run.notes.append(f"{halves} layers of 16 bits compute in float32; without them: choices=(8, 4, 2)")
         run.details["reached"] = {
             "bytes": size, "bytes kept": size / float32, "average bits": stored / max(1, total),
             "float32 bytes": float32,
