@@ -20,7 +20,7 @@ CorrectBias = Annotated[bool, Doc("give each channel the mean that it had before
 Equalize = Annotated[bool, Doc("even out channels between layers that only a ReLU separates, before rounding")]
 Ends = Annotated[Literal[8, 4, "float"], Doc("bits of the weights of the first and the last layer")]
 SignScale = Annotated[
-    Literal["mean", "learned", "one"], Doc("of a channel: the mean size of its living weights, trained from there, or 1")
+    Literal["mean", "learned", "one"], Doc("of a channel: mean size of its living weights, trained from there, or 1")
 ]
 SignActivations = Annotated[
     Literal["float", 8, 1], Doc("bits of activations; 1: signs where these layers read, 8 bits elsewhere")
