@@ -77,6 +77,10 @@ def test_a_wrong_command_line_is_told_in_one_line(shell, line, says):
         (["schema", "recipes"], "unknown schema 'recipes'; did you mean 'recipe'?"),
         (["study", "dmo", "-o", "out"], "unknown study 'dmo'; did you mean 'demo'?"),
         (["study", "none.yaml", "-o", "out"], "there is no study file none.yaml; ready studies: demo"),
+        (["study", "dmo", "--show"], "unknown study 'dmo'; did you mean 'demo'?"),
+        (["study", "demo", "--seeds", "0,x", "-o", "out"], "seeds '0,x' are no numbers; write for example 0,1,2"),
+        (["study", "demo", "--task", "digitz", "-o", "out"], "unknown task 'digitz'; did you mean 'digits'?"),
+        (["study", "demo", "--model", "cnn(", "-o", "out"], "cannot read 'cnn('"),
         (["report", "nothing"], "there is no study at nothing/study.db; run `lessen study` first"),
         (["measure", "nothing"], "nothing is no artifact: it has no manifest.json; make one with: lessen compress"),
         (["measure", "nothing", "--runtime", "tflite"], "unknown runtime 'tflite'; known: onnxruntime, openvino"),
@@ -250,7 +254,7 @@ def test_a_refused_recipe_in_a_study_is_a_row_and_a_failed_exit(shell, tmp_path)
     file = write_study(tmp_path / "s.yaml", "Int8() >> Student(model='cnn(width=0.25)')")
     ran = shell("study", file, "-o", "run", "--json")
     assert ran.code == 1
-    assert [row["status"] for row in json.loads(ran.out)] == ["done", "failed"]
+    assert [row["status"] for row in json.loads(ran.out)["trials"]] == ["done", "failed"]
     last = ran.err.splitlines(keepends=True)[-1]
     told = one_line(last)
     assert told.startswith("1 of 2 trials failed, the first 'Int8() >> Student(") and "Student cannot follow" in told

@@ -166,10 +166,53 @@ def test_a_study_runs_and_reports(finished):
 def test_a_second_run_of_a_study_does_nothing(shell, finished):
     run, file, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.onnx")}
-    rows = json.loads(shell.done("study", file, "-o", run, "--json"))
+    found = json.loads(shell.done("study", file, "-o", run, "--json"))
+    assert found["questions"] == []
+    rows = found["trials"]
     assert [(row["recipe"], row["status"]) for row in rows] == [("", "done"), ("Int8()", "done")]
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.onnx")} == before and len(before) == 2
     assert "2 done already" in shell.done("study", file, "-o", run)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A study that asks a question, and what running it elsewhere printed."""
+    folder = tmp_path_factory.mktemp("asked")
+    file = write_study(folder / "asked.yaml", "Int8()")
+    text = file.read_text().replace(
+        "recipes:", "comparisons:\n  - question: Is it the same?\n    arms: {dense: '', small: Int8()}\nrecipes:"
+    )
+    file.write_text(text)
+    args = ["study", str(file), "--task", "digits(limit=80)", "--seeds", "3,4", "-o", str(folder / "run")]
+    ran = CliRunner().invoke(app, args)
+    assert ran.exit_code == 0, ran
+    return folder, ran.stdout
+
+
+def test_a_study_answers_its_questions_elsewhere(shell, asked):
+    folder, out = asked
+    assert "digits(limit=80)" in out and "4 trials done, 0 failed" in out
+    assert "1. Is it the same?\n" in out and "dense" in out.partition("Is it the same?")[2]
+    same = ("study", folder / "asked.yaml", "--task", "digits(limit=80)", "--seeds", "3,4", "-o", folder / "run")
+    found = json.loads(shell.done(*same, "--json"))
+    (question,) = found["questions"]
+    assert question["question"] == "Is it the same?" and question["answer"]
+    assert [point["seeds"] for point in question["points"]] == [[3, 4], [3, 4]]
+    assert question["contrasts"][0]["images"] == 898
+    assert "Is it the same?" in (folder / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_questions_become_markdown_with_pictures_beside_it(shell, asked, tmp_path):
+    page = tmp_path / "docs" / "asked.md"
+    assert shell.done("report", asked[0] / "run", "-o", page).strip() == str(page)
+    text = page.read_text(encoding="utf-8")
+    assert "## Is it the same?" in text and "![Is it the same?](asked-1.svg)" in text
+    assert (tmp_path / "docs" / "asked-1.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_show_prints_the_file_with_its_comments(shell):
+    shown = shell.done("study", "pruning", "--show")
+    assert shown.startswith("# What pruning costs") and "comparisons:" in shown
 
 
 def test_report_is_drawn_again_elsewhere(shell, finished, tmp_path):

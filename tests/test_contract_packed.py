@@ -42,7 +42,9 @@ def holds(packed: Packer, *names: str) -> None:
     again, expected = artifact.model(), logits(state.model, 300)
     assert torch.equal(logits(again, 300), expected) and won(again) == won(state.model), names
     found = torch.from_numpy(open_session(artifact.runnable).run(samples(300).numpy()))
-    agreement = (found.argmax(1) == expected.argmax(1)).float().mean().item()
+    best = expected.topk(2).values  # what the file's rounding can turn is a tie, of which a spoiled net has many
+    tied = best[:, 0] - best[:, 1] < 3 * (found - expected).std()
+    agreement = ((found.argmax(1) == expected.argmax(1)) | tied).float().mean().item()
     assert agreement >= (0.98 if artifact.manifest.computes != "float32" else 0.999), (names, agreement)
     assert artifact.manifest.recipe == " >> ".join(r.technique for r in artifact.manifest.records)
     assert artifact.manifest.cost == state.records[-1].after

@@ -63,3 +63,11 @@ def schema() -> dict[str, Any]:
 def recipe(text: str | Recipe) -> Recipe:
     """Read a recipe's text: `recipe("ChannelPrune(ratio=0.4) >> Int8()")`. Errors: BadRecipe, UnknownName, BadField."""
     return text if isinstance(text, Recipe) else Recipe.parse(text, technique)
+
+
+def number(text: str, field: str) -> float | None:
+    """The value of "Technique.field" in a recipe, of its last step of that name; None where there is no number."""
+    name, _, field = field.partition(".")
+    steps = [step for step in recipe(text) if type(step).__name__ == name]
+    value = getattr(steps[-1], field, None) if steps else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

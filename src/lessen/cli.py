@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
 from lessen import console
 from lessen.core.errors import BadField, LessenError, UnknownName
+
+if TYPE_CHECKING:
+    from lessen.study import Study
 
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # its home moves between versions of typer
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -35,7 +38,9 @@ def demo(
     json: Json = False,
 ) -> None:
     """Train, compress, measure and report; digits, no download."""
-    study("demo", output, json)
+    from lessen.study import Study
+
+    _run(Study.read("demo"), output, json)
 
 
 @app.command("list")
@@ -181,7 +186,7 @@ def inspect(
         models = [look.Shown.of(base, "original")]
         for i, other in enumerate(beside or (), 1):
             made, _ = once.start(other, output.with_name(f"{output.name}-beside{i}"), seed=seed, progress=progress)
-            models.append(look.Shown.of(made, Path(other).resolve().name))
+            models.append(look.Shown.of(made, other))
         if kinds:
             found["sensitivity"] = look.sensitivity(
                 base.model(), task, kinds, goals=goal or (), layers=layer or (), quick=quick, progress=progress
@@ -203,25 +208,47 @@ def inspect(
 
 @app.command()
 def study(
+    ctx: typer.Context,
     what: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A ready study or a YAML file.")],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="Run folder; resumed if it exists.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("-o", "--output", metavar="RUN", help="Run folder; resumed if it exists."),
+    ] = None,
+    task: Annotated[str, typer.Option(help="Another task: \"fashion(data='...')\".")] = "",
+    model: Annotated[str, typer.Option(help="Another model: resnet8.")] = "",
+    seeds: Annotated[str, typer.Option(help="Other seeds: 0,1,2.")] = "",
+    show: Annotated[bool, typer.Option("--show", help="Print the study file, to copy and edit.")] = False,
     json: Json = False,
 ) -> None:
     """Run or resume recipes x seeds, and write the report."""
+    from lessen.study import Study, files
+
+    if show:
+        print(files.text(files.path(what)), end="")
+    elif output is None:
+        raise UsageError("missing option '-o' / '--output'", ctx)  # type: ignore[call-arg]
+    else:
+        numbers = files.seeds(seeds) if seeds else ()
+        _run(Study.read(what).on(task=task, model=model, seeds=numbers), output, json)
+
+
+def _run(plan: Study, output: Path, json: bool) -> None:
     from lessen import report as reports
-    from lessen.study import Study, run
+    from lessen.study import run
     from lessen.study.progress import watch
 
-    plan = Study.read(what)
     trials = run(plan, output, watch=watch(console.on_stderr() if json else None))
-    page = reports.write(output)
-    wanted = {(recipe, seed) for recipe in ("", *plan.recipes) for seed in plan.seeds}
+    answered = reports.read(output)
+    page = reports.write(output, found=answered)
+    wanted = {(recipe, seed) for recipe in ("", *plan.everything) for seed in plan.seeds}
     failed = [t for t in trials if t.status == "failed" and t.key in wanted]
     if json:
-        console.print_json([t.model_dump(mode="json") for t in trials])
+        rows = [t.model_dump(mode="json") for t in trials]
+        console.print_json({"trials": rows, "questions": [q.json() for q in answered]})
     else:
-        print(f"\n{reports.brief(trials, plan.target)}\n")
-        print(f"{sum(t.status == 'done' for t in trials)} trials done, {len(failed)} failed; report: {page}")
+        said = (reports.brief(trials, plan.target), reports.plain(answered))
+        print("", *filter(None, said), sep="\n\n" if answered else "\n")
+        print(f"\n{sum(t.status == 'done' for t in trials)} trials done, {len(failed)} failed; report: {page}")
     if failed:
         first = f"'{failed[0].recipe}'" if failed[0].recipe else "the baseline"
         raise LessenError(
@@ -233,7 +260,9 @@ def study(
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File; RUN/report.html when left out.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="RUN/report.html, or FILE.md: questions alone.")
+    ] = None,
 ) -> None:
     """Draw a run's report again, from its rows alone."""
     from lessen import report as reports

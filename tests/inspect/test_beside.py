@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from html import unescape
 
@@ -322,6 +323,23 @@ def test_the_command(baseline, trained, digits, tmp_path):
     assert {p.name for p in (tmp_path / "both").iterdir()} == {
         "beside.html", "beside.json", "sensitivity.html", "sensitivity.json",
     }  # fmt: skip
+
+
+def test_a_long_name_of_a_studys_folder_gives_way_to_its_techniques(baseline, tmp_path):
+    from lessen.artifact import load
+
+    short, long = tmp_path / "mine", tmp_path / "magnitudeprune-sparsity-0.9-ab12cd-0"
+    for folder in (short, long):
+        shutil.copytree(baseline.folder, folder)
+    assert [Shown.of(load(f)).name for f in (short, long)] == ["mine", "baseline"]
+    assert Shown.of(baseline, "digits/cnn").name == "cnn"
+
+
+def test_another_seed_of_the_original_answers_how_far_seeds_lie_apart(models, digits):
+    for about, told in (("baseline", False), ("Int8()", True)):
+        shown = [models[0], Shown("b", models[1].model, about)]
+        said = " ".join(beside(shown, digits, images=8).sentences())
+        assert ("is not known here" in said) is told
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ def test_a_dense_net() -> None:
     found = cost.count(fill(net()), SAMPLE)
     assert found.model_dump() == {
         "parameters": PARAMETERS, "nonzeros": PARAMETERS, "macs": MACS, "weight_bits": 32 * PARAMETERS,
+        "nonzero_macs": MACS,
     }  # fmt: skip
 
 
@@ -44,6 +45,24 @@ def test_masks_take_nonzeros_and_nothing_else() -> None:
     found = cost.count(model, SAMPLE)
     assert found.nonzeros == PARAMETERS - 162
     assert (found.parameters, found.macs, found.weight_bits) == (PARAMETERS, MACS, 32 * PARAMETERS)
+
+
+def test_zeros_are_left_out_of_the_multiply_accumulates_layer_by_layer() -> None:
+    model = fill(net())
+    weights = layers.weighted(model)
+    weights["0"].set_mask(torch.arange(216).reshape(8, 3, 3, 3) % 4 == 0)  # a quarter lives, at 64 places
+    weights["3"].set_mask(torch.arange(72).reshape(8, 1, 3, 3) % 9 == 4)  # one of nine, at 16 places
+    found = cost.count(model, SAMPLE)
+    assert found.nonzero_macs == 54 * 64 + 8 * 16 + 80
+    assert found.macs == MACS
+
+
+def test_a_lone_layer_and_a_layer_used_twice_count_their_zeros_too() -> None:
+    line = layers.own(nn.Linear(4, 4, bias=False))
+    with torch.no_grad():
+        line.weight.copy_(torch.eye(4))  # 4 of 16 are not zero
+    assert cost.multiply_accumulates(line, torch.zeros(1, 4)) == (16, 4)
+    assert cost.multiply_accumulates(nn.Sequential(line, nn.ReLU(), line), torch.zeros(1, 4)) == (32, 8)
 
 
 @pytest.mark.parametrize("bits", [8, 4])

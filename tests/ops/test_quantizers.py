@@ -40,6 +40,7 @@ def reference(weight: Tensor, bits: int, group: int, symmetric: bool) -> Tensor:
                 scale, zero = part.abs().max() / low_high[1], torch.tensor(0.0)
             else:
                 scale, zero = q.range_to_affine(part.min(), part.max(), bits)
+            scale = scale.bfloat16().float() if group else scale  # of groups it is stored in two bytes
             part.copy_(((part / scale).round() + zero).clamp(*low_high).sub(zero) * scale)
     return rows.reshape(weight.shape)
 
@@ -127,7 +128,8 @@ def test_scale_gradients_of_groups_are_those_of_reshaped_rows(group: int) -> Non
     for row in range(4):
         for g in range(-(-54 // size)):
             part = weight.detach().flatten(1)[row, g * size : (g + 1) * size].requires_grad_()
-            scale = (layer.wq.scale[row, g] if group else layer.wq.scale[row]).detach().requires_grad_()
+            scale = (layer.wq.scale[row, g].bfloat16().float() if group else layer.wq.scale[row]).detach()
+            scale.requires_grad_()
             served = weight.numel() / layer.wq.scale.numel()
             y = q.fake_quantize(part, scale, 0.0, -7, 7, served)
             gx, gs = torch.autograd.grad((y * noise.flatten(1)[row, g * size : (g + 1) * size]).sum(), (part, scale))
@@ -161,8 +163,8 @@ def test_three_bits_are_counted_as_the_four_they_are_stored_in(bits: int, stored
     layer.wq = layers.WeightQuantizer.fitting(layer, bits)
     assert cost.count(nn.Sequential(layer), torch.zeros(1, 10)).weight_bits == 30 * stored + 3 * 32
     layer.wq = layers.WeightQuantizer.fitting(layer, bits, group=4, symmetric=False)
-    assert cost.count(nn.Sequential(layer), torch.zeros(1, 10)).weight_bits == 30 * stored + 9 * (32 + stored)
-    assert layer.wq.scale_bits(3, 10) == 9 * (32 + stored)
+    assert cost.count(nn.Sequential(layer), torch.zeros(1, 10)).weight_bits == 30 * stored + 9 * (16 + stored)
+    assert layer.wq.scale_bits(3, 10) == 9 * (16 + stored)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("float16", torch.float16), ("bfloat16", torch.bfloat16)])

@@ -82,6 +82,7 @@ def test_an_early_epoch_to_rewind_to_has_its_weights_and_schedule(small: Task, m
     assert living(ticket[0], dense[0]) and not living(ticket[0], early[0])
     assert [e.epoch for e in record.history] == [2, 3]
     assert [len(c["scores"]) for c in record.details["curves"]] == [1, 2, 2, 3]
+    assert record.details["epochs_trained"] == 8
     assert "8 epochs were trained, 2.66667 times those of the dense net" in record.notes
 
 

@@ -193,7 +193,7 @@ def test_long_words_wrap_and_are_escaped():
 )
 def test_an_odd_study_is_a_page_too(rows):
     page = Page(render(rows))
-    assert page.data.keys() == {"figures", "recipes"}
+    assert page.data.keys() == {"figures", "recipes", "questions"}
     assert f"{len(rows) - sum(t.status == 'failed' for t in rows)} trial" in page.text
 
 

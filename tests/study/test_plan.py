@@ -48,7 +48,7 @@ def test_its_text_is_read_back(file, tmp_path):
 
 @pytest.mark.parametrize("name", names())
 def test_ready_studies_are_readable(name):
-    assert Study.read(name).recipes
+    assert Study.read(name).everything
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,18 @@ def store(graph: Graph, path: str, weight: Stored, *, dynamic: bool) -> None:
         _scale_floats(graph, path, name, weight, transposed)
 
 
+def stretch(bits: int) -> int:
+    """The power of two up to which the largest symmetric integer stays within 64.
+
+    Two such products with uint8 fit into 16 bits, which kernels for CPUs without VNNI need.
+
+    >>> [stretch(bits) for bits in (8, 4, 3, 2)]
+    [1, 8, 16, 64]
+    """
+    top = max(1, 2 ** (bits - 1) - 1)
+    return 1 << max(0, (64 // top).bit_length() - 1)
+
+
 def find(graph: Graph, path: str, value: np.ndarray) -> tuple[str, bool]:
     """The initializer that holds a weight's float values, and whether the exporter transposed it."""
     from onnx import numpy_helper
@@ -91,11 +103,17 @@ def find(graph: Graph, path: str, value: np.ndarray) -> tuple[str, bool]:
 
 
 def _dequantize(graph: Graph, path: str, name: str, weight: Stored, transposed: bool) -> None:
-    """Integers and one DequantizeLinear with a scale for every row."""
+    """Integers and one DequantizeLinear with a scale for every row.
+
+    Integers of few levels are stretched, and the scale made as much finer: the same weights, exactly. The runtime
+    rounds a bias to multiples of input scale x weight scale: at 4 bits that turned 27 % of the values behind the last
+    block of a ResNet-8 by a step.
+    """
     from onnx import helper
 
-    values, scale = weight.values.numpy(), weight.scale.numpy()
-    zero = np.zeros(len(scale), values.dtype) if weight.zero is None else weight.zero.numpy()
+    factor = stretch(weight.bits)
+    values, scale = weight.values.numpy() * factor, weight.scale.numpy() / np.float32(factor)
+    zero = np.zeros(len(scale), values.dtype) if weight.zero is None else weight.zero.numpy() * factor
     parts = [
         graph.add(values.T if transposed else values, f"{path}.integers"),
         graph.add(scale, f"{path}.scale"), graph.add(zero, f"{path}.zero"),
@@ -124,7 +142,10 @@ def _store_bias(graph: Graph, path: str, weight: str, scale: np.ndarray) -> None
 
 
 def _scale_floats(graph: Graph, path: str, name: str, weight: Stored, transposed: bool) -> None:
-    """Cast, subtract the zero point, multiply by the scale of the row or the group: constants, folded at load."""
+    """Cast, subtract the zero point, multiply by the scale of the row or the group: constants, folded at load.
+
+    Scales of groups are bfloat16: they are what a group costs.
+    """
     from onnx import TensorProto, helper
 
     nodes: list[onnx.NodeProto] = []
@@ -141,7 +162,8 @@ def _scale_floats(graph: Graph, path: str, name: str, weight: Stored, transposed
         """A scale or zero point as it broadcasts: flat in the file, since only weights have two axes there."""
         if value.ndim == 1:
             return shaped(graph.add(value, f"{path}.{part}"), -1, *[1] * (weight.values.dim() - 1))
-        flat = graph.add(value.reshape(-1), f"{path}.{part}")
+        flat = graph.add(_bfloat16(value.reshape(-1)), f"{path}.{part}")
+        flat = step("Cast", flat, to=TensorProto.FLOAT)
         return shaped(flat, -1, 1) if regular else step("Gather", shaped(flat, *value.shape), columns, axis=1)
 
     kind = "half" if weight.bits > 8 else "integers"
@@ -161,6 +183,8 @@ def _scale_floats(graph: Graph, path: str, name: str, weight: Stored, transposed
         real = step("Mul", real, parameter("scale", weight.scale.numpy()))
     if weight.columns is not None:
         real = shaped(real, *weight.values.shape)
+    if weight.gain is not None:
+        real = step("Mul", real, parameter("gain", weight.gain.numpy()))
     if transposed:
         real = step("Transpose", real, perm=[1, 0])
     nodes[-1].output[0] = name
@@ -178,11 +202,14 @@ def _group(weight: Stored) -> int:
 def _numpy(weight: Stored) -> np.ndarray:
     import torch
 
-    if weight.values.dtype != torch.bfloat16:
-        return weight.values.numpy()
+    half = weight.values.dtype == torch.bfloat16
+    return _bfloat16(weight.values.float().numpy()) if half else weight.values.numpy()
+
+
+def _bfloat16(values: np.ndarray) -> np.ndarray:
     import ml_dtypes  # comes with onnx: NumPy has no bfloat16 of its own
 
-    return weight.values.float().numpy().astype(ml_dtypes.bfloat16)
+    return values.astype(ml_dtypes.bfloat16)
 
 
 def _multiply_integers(graph: Graph, path: str, weight: Stored, reader: onnx.NodeProto) -> None:

@@ -79,11 +79,12 @@ def weights(model: onnx.ModelProto, folder: str = "") -> Iterator[tuple[str, np.
 def _unpacked(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     for node in model.graph.node:
         source = node.input[-1] if node.input else ""
-        prefix, _, last = source.partition(".")
+        prefix = source.partition(".")[0]
         if not prefix.startswith("unpack") or node.output[0].startswith("unpack"):
             continue
         if node.op_type == "Cast":  # 4 bits keep their shape
-            yield node.output[0], values[source].astype(narrow.BY_NAME[last.rpartition(".")[2]].dtype)
+            name = next(n for n in values if n.startswith(f"{prefix}.dense."))
+            yield node.output[0], _wide(values[name], name)
         elif node.op_type == "Reshape" and f"{prefix}.bits" in values:
             bits, shape, alive = values[f"{prefix}.bits"], values[source], int(_count(values[f"{prefix}.bits"]))
             kept = values.get(f"{prefix}.values")
@@ -99,7 +100,13 @@ def _coded(values: dict[str, np.ndarray], start: str, count: int) -> np.ndarray:
     """The flat values of the initializer whose name is `start` and its code's."""
     name, packed = next((k, v) for k, v in values.items() if k.startswith(start) and not k.endswith(".size"))
     code = narrow.BY_NAME[name.rpartition(".")[2]]
-    return packed.astype(code.dtype) if code.width == 4 else code.unpack(packed, count)
+    return _wide(packed, name) if code.width == 4 else code.unpack(packed, count)
+
+
+def _wide(packed: np.ndarray, name: str) -> np.ndarray:
+    """Bytes of an initializer of 4 bits."""
+    code = narrow.BY_NAME[name.rpartition(".")[2]]
+    return (packed.astype(np.int16) * code.step).astype(code.dtype)
 
 
 def _count(bits: np.ndarray) -> int:
@@ -162,8 +169,10 @@ def _shared(forms: list[_Form]) -> list[Any]:
     """Tables that these forms read, and constants that they have in common."""
     from onnx import numpy_helper
 
-    codes = {f.code for f in forms if f.code is not None and f.code.width < 4}
-    found: list[Any] = []
+    every = {f.code for f in forms if f.code is not None}
+    codes = {code for code in every if code.width < 4}
+    steps = sorted({code.step for code in every if code in narrow.STEPS})
+    found: list[Any] = [numpy_helper.from_array(np.array(n, np.int32), f"unpack.step{n}") for n in steps]
     if codes or any(f.packed for f in forms):
         found += [numpy_helper.from_array(v, k) for k, v in SHARED.items()]
     for tensors, nodes in [sparse.table()] * any(f.packed for f in forms) + [c.table() for c in sorted(codes)]:

@@ -16,20 +16,34 @@ if TYPE_CHECKING:
 
 
 class Code(NamedTuple):
-    """value = offset + step * code, codes of `width` bits, the first value in the lowest bits of a byte."""
+    """value = step * (low + code), codes of `width` bits, the first value in the lowest bits of a byte.
+
+    One signed bit is the signs: -step and step.
+    """
 
     width: int
-    dtype: type[np.signedinteger] | type[np.unsignedinteger]
-    offset: int
-    step: int
+    signed: bool
+    step: int = 1
 
     @property
     def name(self) -> str:
         """Of the table, and in names of initializers."""
-        return f"{'u' if self.dtype is np.uint8 else 'i'}{self.width}"
+        return f"{'i' if self.signed else 'u'}{self.width}x{self.step}"
+
+    @property
+    def dtype(self) -> type[np.int8] | type[np.uint8]:
+        return np.int8 if self.signed else np.uint8
+
+    @property
+    def line(self) -> tuple[int, int]:
+        """value = first + between * code."""
+        if self.signed and self.width == 1:
+            return -self.step, 2 * self.step
+        return -self.step * {1: 1, 2: 1, 4: 8}[self.width] if self.signed else 0, self.step
 
     def values(self) -> np.ndarray:
-        return (self.offset + self.step * np.arange(2**self.width)).astype(self.dtype)
+        first, between = self.line
+        return (first + between * np.arange(2**self.width)).astype(self.dtype)  # what does not fit is not used
 
     def pack(self, values: np.ndarray) -> np.ndarray:
         """Flat values -> bytes.
@@ -37,8 +51,8 @@ class Code(NamedTuple):
         >>> SIGNS.pack(np.array([1, -1, 1, 1], np.int8))
         array([13], dtype=uint8)
         """
-        per = 8 // self.width
-        codes = ((values.astype(np.int64) - self.offset) // self.step).astype(np.uint8)
+        per, (first, between) = 8 // self.width, self.line
+        codes = ((values.astype(np.int64) - first) // between).astype(np.uint8)
         codes = np.concatenate([codes, np.zeros(-len(codes) % per, np.uint8)]).reshape(-1, per)
         return (codes << (self.width * np.arange(per, dtype=np.uint8))).sum(1).astype(np.uint8)
 
@@ -55,8 +69,8 @@ class Code(NamedTuple):
         p = f"unpack.{self.name}"
         powers = (2 ** (self.width * np.arange(8 // self.width))).astype(np.int32)
         constants = {"powers": powers, "base": np.array(2**self.width, np.int32), "bytes": np.arange(256, dtype="u1")}
-        numbers = {"step": self.step, "offset": self.offset}
-        constants |= {k: np.array(v, np.int32) for k, v in numbers.items() if v != (k == "step")}
+        numbers = dict(zip(("first", "between"), self.line, strict=True))
+        constants |= {k: np.array(v, np.int32) for k, v in numbers.items() if v != (k == "between")}
         tensors = [numpy_helper.from_array(v.reshape(-1, 1) if k == "bytes" else v, f"{p}.{k}")
                    for k, v in constants.items()]  # fmt: skip
         nodes: list[onnx.NodeProto] = []
@@ -67,19 +81,24 @@ class Code(NamedTuple):
 
         codes = step("Cast", f"{p}.bytes", to=TensorProto.INT32)
         codes = step("Mod", step("Div", codes, f"{p}.powers"), f"{p}.base")
-        for kind, part in (("Mul", "step"), ("Add", "offset")):
+        for kind, part in (("Mul", "between"), ("Add", "first")):
             if part in constants:
                 codes = step(kind, codes, f"{p}.{part}")
-        step("Cast", codes, to=TensorProto.UINT8 if self.dtype is np.uint8 else TensorProto.INT8)
+        step("Cast", codes, to=TensorProto.INT8 if self.signed else TensorProto.UINT8)
         nodes[-1].output[0] = p
         return tensors, nodes
 
 
-SIGNS = Code(1, np.int8, -1, 2)
-CODES = (SIGNS, Code(1, np.uint8, 0, 1), Code(2, np.int8, -1, 1), Code(2, np.uint8, 0, 1)) + (
-    Code(4, np.int8, -8, 1), Code(4, np.uint8, 0, 1),
-)  # fmt: skip
+SIGNS = Code(1, True)
+CODES = tuple(
+    Code(width, signed, step)
+    # steps as encodings.stretch makes them; 3 bits in steps of 16 fit 4 bits in steps of 8
+    for width, steps in ((1, (1, 64)), (2, (1, 64)), (4, (1, 8)))
+    for step in steps
+    for signed in (True, False)
+)
 BY_NAME = {code.name: code for code in CODES}
+STEPS = {code: f"unpack.step{code.step}" for code in CODES if code.width == 4 and code.step > 1}
 
 
 def narrowest(values: np.ndarray) -> Code | None:
@@ -94,8 +113,8 @@ def initializer(code: Code, values: np.ndarray, name: str) -> onnx.TensorProto:
 
     if code.width < 4:
         return numpy_helper.from_array(code.pack(values.reshape(-1)), name)
-    kind = TensorProto.INT4 if code.dtype is np.int8 else TensorProto.UINT4
-    low = (values.reshape(-1).view(np.uint8) & 15).astype(np.uint8)
+    kind = TensorProto.INT4 if code.signed else TensorProto.UINT4
+    low = (values.reshape(-1) // code.step).astype(np.int8).view(np.uint8) & np.uint8(15)
     low = np.concatenate([low, np.zeros(len(low) % 2, np.uint8)])
     return helper.make_tensor(name, kind, values.shape, (low[::2] | (low[1::2] << 4)).tobytes(), raw=True)
 
@@ -105,8 +124,11 @@ def bytes_of(code: Code, name: str, count: int, out: str) -> Iterator[onnx.NodeP
     from onnx import TensorProto, helper, numpy_helper
 
     if code.width == 4:
-        kind = TensorProto.UINT8 if code.dtype is np.uint8 else TensorProto.INT8
-        yield helper.make_node("Cast", [name], [out], to=kind)
+        kind = TensorProto.INT8 if code.signed else TensorProto.UINT8
+        if code in STEPS:
+            yield helper.make_node("Cast", [name], [f"{name}.0"], to=TensorProto.INT32)
+            yield helper.make_node("Mul", [f"{name}.0", STEPS[code]], [f"{name}.1"])
+        yield helper.make_node("Cast", [f"{name}.1" if code in STEPS else name], [out], to=kind)
         return
     yield helper.make_node("Cast", [name], [f"{name}.0"], to=TensorProto.INT32)
     yield helper.make_node("Gather", [f"unpack.{code.name}", f"{name}.0"], [f"{name}.1"])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MODEL = "model.onnx"
 INTEGER_TYPES = {2, 3, 21, 22, 25, 26}  # onnx.TensorProto: uint8, int8, uint4, int4, uint2, int2
-STORED = {2: "int8", 3: "int8", 10: "float16", 16: "bfloat16"}
+STORED = {2: "integer", 3: "integer", 10: "float16", 16: "bfloat16"}
 
 
 def pack(
@@ -85,12 +85,10 @@ def _write(
 
     private = task.copy(model).cpu().eval()
     exported = export(private, task.inputs(task.split("train").x[:1]))
-    graph = exported.proto.graph
-    integer = any(i.data_type in INTEGER_TYPES for i in graph.initializer)
-    rounds = any(n.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for n in graph.node)
+    integer = any(i.data_type in INTEGER_TYPES for i in exported.proto.graph.initializer)
     computes = _computes(exported)
     packed = _save(exported, folder / MODEL, sparse)
-    fidelity = compare(private, folder / MODEL, exported, task, integer=rounds)
+    fidelity = compare(private, folder / MODEL, exported, task)
     save_model(private, folder)
     files = {MODEL: entry(folder / MODEL, "runnable")}
     files |= {name: entry(folder / name, "compress") for name in (STRUCTURE, WEIGHTS)}
@@ -153,7 +151,7 @@ def _computes(exported: Exported) -> str:
     if dynamic:
         said.append(f"int8 weights and activations quantized at every call in {dynamic} of {total}")
     folded = Counter(STORED[kind] for kind in stored if kind in STORED)
-    folded["int8"] -= integer
+    folded["integer"] -= integer
     said += [f"float32 from {name} weights, unpacked at load, in {n} of {total}" for name, n in folded.items() if n > 0]
     return ", ".join([*said, "float32 between"]) if said else "float32"
 

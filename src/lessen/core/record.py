@@ -20,6 +20,7 @@ class Cost(Row):
     nonzeros: int  # of them, those that are not zero after masks and rounding
     macs: int  # multiply-accumulates of one forward pass of one sample, dense count
     weight_bits: int  # bits of all parameters as stored densely, scales and masks included
+    nonzero_macs: int | None = None  # macs with each layer's zero weights left out; None in rows that did not count it
 
 
 class Epoch(Row):

@@ -17,6 +17,10 @@ Pairs = list[tuple[str, "Held", "Held"]]  # path, original, other
 
 GONE, CROWDED = 0.5, 1.25  # the share near zero falls below, or rises above, this times the original's
 STEADY = 1.1  # spreads within this factor are called kept
+UNKNOWN = (
+    " How far two trainings of the original from other seeds lie apart is not known here; put one of another seed "
+    "beside it to see."
+)
 ALIKE, PARTLY = 0.75, 0.4  # of the way from the control to identical maps
 
 
@@ -108,8 +112,7 @@ def attention(found: Beside) -> list[str]:
     control = views.control
     said.append(
         f"For scale: the original's maps of two different images have cosine {interval(control['cosine'])} and SSIM "
-        f"{interval(control['ssim'])}. How far two trainings of the original from other seeds lie apart is not known "
-        "here; put one of another seed beside it to see."
+        f"{interval(control['ssim'])}." + ("" if found.about[0] in found.about[1:] else UNKNOWN)
     )
     said += [
         f"{name} answers as the original on {share(like.agreement)} of {views.images} images, right on "

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lessen.core.errors import BadField, Refused
 from lessen.core.run import silent
 from lessen.inspect.subjects import positions, private, samples
+from lessen.report.families import short
 from lessen.report.offline import finite
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
     from lessen.artifact import Artifact
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IMAGES = 200
 MOST = 5  # models beside the original, each of which has a colour of its own
-ORIGINAL = "original"
+LONGEST = 24  # letters of a folder's name that still is a name
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Shown:
 
     @staticmethod
     def of(artifact: Artifact, name: str = "") -> Shown:
-        """An artifact's model, named by its folder."""
-        known = artifact.manifest
+        """An artifact's model; a path is named by its last part, or by its techniques where that is a long name."""
+        known, last = artifact.manifest, Path(name or artifact.folder).resolve().name
+        short_name = last if len(last) <= LONGEST else short(known.recipe)
         file = next((f for f in artifact.runnable if f.suffix == ".onnx"), None)
-        about = known.recipe or "baseline"
-        return Shown(name or artifact.folder.name, artifact.model(), about, known.task_fingerprint, file)
+        return Shown(short_name, artifact.model(), known.recipe or "baseline", known.task_fingerprint, file)
 
 
 @dataclass(frozen=True)

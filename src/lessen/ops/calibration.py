@@ -18,13 +18,13 @@ Rule = Literal["coverage", "mse", "kl"]
 Place = tuple[str, str]  # "out" or "in", and the path of a layer
 
 
-def samples(task: Task) -> Tensor:
-    """The calibration split as model inputs. Errors: BadData when there is none, or only one repeated."""
-    x = task.split("calibration").x
+def samples(task: Task, most: int = 0) -> Tensor:
+    """The first of the calibration split, all for 0, as model inputs. Errors: BadData for none, or one repeated."""
+    x = task.split("calibration").x[: most or None]
     if not len(x):
         raise BadData(
-            "the calibration split is empty, so activations have no ranges; give more training samples, or leave "
-            "activations in float"
+            "the calibration split is empty, so nothing tells ranges of activations or shifts of biases; give more "
+            "training samples, or leave activations in float and biases uncorrected"
         )
     if len(x) > 1 and bool((x == x[:1]).all()):
         raise BadData(

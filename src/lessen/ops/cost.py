@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from lessen.core.record import Cost
@@ -24,21 +25,45 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
             if not quantizer:
                 parameters += value.numel()
                 nonzeros += int(torch.count_nonzero(_shown(module, name, value)))
-    return Cost(parameters=parameters, nonzeros=nonzeros, macs=macs(model, sample), weight_bits=bits)
+    dense, living = multiply_accumulates(model, sample)
+    return Cost(parameters=parameters, nonzeros=nonzeros, macs=dense, weight_bits=bits, nonzero_macs=living)
 
 
 def value_bits(module: nn.Module, name: str, value: Tensor) -> int:
     """Bits of one parameter in the file: the quantizer's where it has one, else those of its type."""
     if name == "weight" and isinstance(module, layers.Conv2d | layers.Linear) and module.wq is not None:
         return value.numel() * module.wq.stored_bits
+    if isinstance(module, layers.WeightQuantizer):
+        return value.numel() * module.bits_of_scale
     return value.numel() * value.element_size() * 8
 
 
+def multiply_accumulates(model: nn.Module, sample: Tensor) -> tuple[int, int]:
+    """Of one forward pass: all, half of what torch's flop counter counts (2 each), and those with a non-zero weight.
+
+    Every weight of a convolution or linear layer takes part in equally many, so a layer's share of non-zero weights
+    is the share of its multiply-accumulates that a kernel which skips zeros would do. Others count in full.
+    """
+    counter = _counted(model, sample)
+    counts, root = counter.get_flop_counts(), type(model).__name__
+    skipped = 0.0
+    for path, layer in model.named_modules():
+        if isinstance(layer, _ConvNd | nn.Linear):
+            flops = sum(counts.get(f"{root}.{path}" if path else root, {}).values())
+            skipped += flops * (1 - float((_shown(layer, "weight", layer.weight) != 0).double().mean()))
+    total = counter.get_total_flops()
+    return total // 2, round((total - skipped) / 2)
+
+
 def macs(model: nn.Module, sample: Tensor) -> int:
-    """Multiply-accumulates of one forward pass: half of what torch's flop counter counts (2 each)."""
+    """Multiply-accumulates of one forward pass, dense; looks at no weight, so they may lie on the meta device."""
+    return _counted(model, sample).get_total_flops() // 2
+
+
+def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
     with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(sample)
-    return counter.get_total_flops() // 2
+    return counter
 
 
 def _shown(module: nn.Module, name: str, value: Tensor) -> Tensor:

@@ -88,15 +88,28 @@ def quantizer_places(model: nn.Module) -> Places:
         ):
             if isinstance(module, POOLS) and all(_reshapes(user, modules) for user in node.users):
                 continue  # the Linear behind has the quantizer
+            if isinstance(module, layers.LayerNorm) and all(_averages(user) for user in node.users):
+                continue  # floats on both sides; OpenVINO averages uint8 with a zero point wrongly
             outputs.append(str(node.target))
             quantized.add(node)
     return Places(tuple(dict.fromkeys(outputs)), tuple(dict.fromkeys(inputs)), True)
+
+
+def input_readers(model: nn.Module) -> set[str]:
+    """Paths of the layers that read the model's own input."""
+    graph = trace(model)
+    starts = [n for n in graph.nodes if n.op == "placeholder"] if graph is not None else []
+    return {str(user.target) for start in starts for user in start.users if user.op == "call_module"}
 
 
 def _reshapes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         return isinstance(modules[str(node.target)], nn.Flatten)
     return node.target in (RESHAPES if node.op == "call_function" else RESHAPE_METHODS)
+
+
+def _averages(node: fx.Node) -> bool:
+    return node.target in ("mean", torch.mean)
 
 
 def _is_last(node: fx.Node) -> bool:

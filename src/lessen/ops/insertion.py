@@ -17,7 +17,7 @@ from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.ops import bias_correction, calibration, equalization, layers, ranges
-from lessen.ops.graph import quantizer_places
+from lessen.ops.graph import input_readers, quantizer_places
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ class Plan:
 
     name: str
     bits: int | Mapping[str, int]  # of all weights, or of the layer at each path; a layer left out stays float
-    activations: int | None = 8  # bits; None is float
+    activations: int | None = 8  # bits; None is float; the model's own input keeps 8 bits
     group: int = 0  # consecutive columns of a row that share a scale; 0 is the row
     symmetric: bool = True
     weight_ranges: calibration.Rule = "coverage"
     weight_coverage: float = 1.0
     ranges: calibration.Rule = "coverage"
     coverage: float = 1.0
+    samples: int = 0  # of calibration to look at; 0 is all
     correct_bias: bool = False
     equalize: bool = False
 
@@ -41,16 +42,15 @@ def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
     """Do so in place, and tell the run. Errors: Refused, BadField or BadData, each before anything was changed."""
     layers.own(model)
     _check(model, plan)
-    x = calibration.samples(task) if plan.activations or plan.correct_bias else None
+    x = calibration.samples(task, plan.samples) if plan.activations or plan.correct_bias else None
     if plan.equalize:
         run.details["equalized"] = equalization.equalize(model)
     float_model = copy.deepcopy(model) if plan.correct_bias else None
-    found = _calibrate(model, x, plan, run) if plan.activations and x is not None else ({}, {})
+    found = _calibrate(model, x, plan, run) if plan.activations and x is not None else {}
     _fit_weights(model, plan, run)
-    for slot, spans in zip(("oq", "iq"), found, strict=True):
-        for path, span in spans.items():
-            quantizer = layers.ActivationQuantizer.covering(*span, bits=plan.activations or 8)
-            setattr(model.get_submodule(path), slot, quantizer.to(_device(model)))
+    for (path, slot), (span, bits) in found.items():
+        quantizer = layers.ActivationQuantizer.covering(*span, bits=bits)
+        setattr(model.get_submodule(path), slot, quantizer.to(_device(model)))
     if float_model is not None and x is not None:
         run.details["bias_shift"] = bias_correction.correct(model, float_model, x)
     if unknown := unquantized(model):
@@ -102,22 +102,26 @@ def _bits(plan: Plan, path: str) -> int:
     return plan.bits if isinstance(plan.bits, int) else plan.bits.get(path, 32)
 
 
-def _calibrate(model: nn.Module, x: Tensor, plan: Plan, run: Run) -> tuple[dict, dict]:
-    """Spans of the outputs and inputs that need a new quantizer; static ranges take the place of dynamic ones."""
+def _calibrate(model: nn.Module, x: Tensor, plan: Plan, run: Run) -> dict[tuple[str, str], tuple[Any, int]]:
+    """(path, slot) -> span and bits of each new quantizer; static ranges take the place of dynamic ones."""
     for layer in layers.weighted(model).values():
         layer.iq = None if isinstance(layer.iq, layers.DynamicQuantizer) else layer.iq
-    places, bits = quantizer_places(model), plan.activations or 8
-
-    def needs(path: str, slot: str) -> bool:
+    places, first = quantizer_places(model), input_readers(model)
+    wanted: dict[int, list[tuple[str, str]]] = {}
+    for path, slot in [(p, "oq") for p in places.outputs] + [(p, "iq") for p in places.inputs]:
+        bits = 8 if slot == "iq" and path in first else plan.activations or 8
         standing: Any = getattr(model.get_submodule(path), slot)
-        return standing is None or standing.bits > bits
-
-    outputs = [p for p in places.outputs if needs(p, "oq")]
-    inputs = [p for p in places.inputs if needs(p, "iq")]
-    found = calibration.spans(
-        model, x, outputs=outputs, inputs=inputs, share=plan.coverage, rule=plan.ranges, bits=bits
-    )
-    run.details["activation_ranges"] = {p: [float(v) for v in s] for p, s in (found[1] | found[0]).items()}
+        if standing is None or standing.bits > bits:
+            wanted.setdefault(bits, []).append((path, slot))
+    found: dict[tuple[str, str], tuple[Any, int]] = {}
+    for bits, here in wanted.items():
+        outputs, inputs = ([p for p, s in here if s == slot] for slot in ("oq", "iq"))
+        spans = calibration.spans(
+            model, x, outputs=outputs, inputs=inputs, share=plan.coverage, rule=plan.ranges, bits=bits
+        )
+        found |= {(p, slot): (s, bits) for slot, part in zip(("oq", "iq"), spans, strict=True) for p, s in part.items()}
+    told = sorted(found.items(), key=lambda item: item[0][1])  # inputs first
+    run.details["activation_ranges"] = {path: [float(v) for v in span] for (path, _), (span, _) in told}
     if not places.traced:
         run.notes.append(
             "the model's code could not be traced, so only inputs of layers are quantized and their outputs "

@@ -36,7 +36,8 @@ class Quantizer(nn.Module):
 class WeightQuantizer(Quantizer):
     """Integers with a scale for every row, or for `group` consecutive columns of it (in, kh, kw in C order).
 
-    scale: (out,), or (out, groups), a parameter that learns by LSQ. zero: like scale, the integer of 0.0, fixed; None
+    scale: (out,), or (out, groups), a parameter that learns by LSQ; of groups it counts as rounded to bfloat16, as the
+    file stores it. zero: like scale, the integer of 0.0, fixed; None
     is symmetric. columns: the group of each column, once channels have left; None while they are consecutive.
     """
 
@@ -85,7 +86,11 @@ class WeightQuantizer(Quantizer):
     def scale_bits(self, rows: int, columns: int) -> int:
         """Bits of the scales and zero points that a weight of so many rows and columns would have."""
         count = rows * (-(-columns // self.group) if self.group else 1)
-        return count * (32 + (0 if self.zero is None else self.stored_bits))
+        return count * (self.bits_of_scale + (0 if self.zero is None else self.stored_bits))
+
+    @property
+    def bits_of_scale(self) -> int:
+        return 16 if self.group else 32
 
     def forward(self, weight: Tensor) -> Tensor:
         scale, zero, _ = self._spread(weight)
@@ -101,7 +106,7 @@ class WeightQuantizer(Quantizer):
     def stored(self, weight: Tensor, mask: Tensor | None = None) -> Stored:
         """As small values; masked weights are the integer of 0."""
         _, offset, columns = self._spread(weight)
-        values, scale = self.integers(weight), self.scale.detach().clamp(min=1e-12)
+        values, scale = self.integers(weight), self._rounded().detach()
         if mask is not None:
             values = torch.where(mask, values, torch.as_tensor(offset).to(values.dtype))
         zero = None if self.zero is None else self.zero.to(torch.uint8)
@@ -153,7 +158,12 @@ class WeightQuantizer(Quantizer):
         """Scale and zero point so that they broadcast to the weight, and the group of each column."""
         columns = self._columns(weight[0].numel(), weight.device) if self.group else None
         zero = 0.0 if self.zero is None else q.spread(self.zero, weight, columns)
-        return q.spread(self.scale.clamp(min=1e-12), weight, columns), zero, columns
+        return q.spread(self._rounded(), weight, columns), zero, columns
+
+    def _rounded(self) -> Tensor:
+        """The scale as the file has it."""
+        scale = self.scale.clamp(min=1e-12)
+        return scale + (scale.bfloat16().float() - scale).detach() if self.group else scale
 
 
 class HalfQuantizer(Quantizer):

@@ -102,6 +102,7 @@ class LotteryTicket(Technique):
         from lessen.analyze.statistics import paired_difference
 
         trained = sum(len(curve["scores"]) for trial in trials for curve in trial.curves)
+        run.details["epochs_trained"] = trained
         run.notes.append(f"{trained} epochs were trained, {trained / self.epochs:g} times those of the dense net")
         dense, ticket, control = (np.stack([t.right[arm] for t in trials]) for arm in ("dense", "ticket", "reset"))
         if not dense.shape[1]:

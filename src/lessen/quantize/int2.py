@@ -14,6 +14,7 @@ from lessen.core.quantizing import (
     Equalize,
     Group,
     Ranges,
+    Samples,
     Symmetric,
     WeightCoverage,
     WeightRanges,
@@ -31,11 +32,12 @@ class Int2(Technique):
     group: Group = 0
     symmetric: Symmetric = True
     activations: Activations = 8
+    samples: Samples = 0
     coverage: Coverage = 1.0
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
-    correct_bias: CorrectBias = False
+    correct_bias: CorrectBias = True
     equalize: Equalize = False
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:

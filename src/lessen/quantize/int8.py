@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from lessen.core.quantizing import CorrectBias, Coverage, Equalize, Ranges, WeightCoverage, WeightRanges
+from lessen.core.quantizing import CorrectBias, Coverage, Equalize, Ranges, Samples, WeightCoverage, WeightRanges
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
@@ -19,6 +19,7 @@ class Int8(Technique):
 
     paper: ClassVar[str] = "Jacob et al. 2018, arXiv:1712.05877"
 
+    samples: Samples = 0
     coverage: Coverage = 1.0
     ranges: Ranges = "coverage"
     weight_coverage: WeightCoverage = 1.0

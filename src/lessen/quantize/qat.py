@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from lessen.core.quantizing import Activations, Coverage, Group, Ranges, Symmetric, WeightCoverage, WeightRanges
+from lessen.core.quantizing import (
+    Activations,
+    Coverage,
+    Group,
+    Ranges,
+    Samples,
+    Symmetric,
+    WeightCoverage,
+    WeightRanges,
+)
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Technique
@@ -23,6 +32,7 @@ class QAT(Technique):
     group: Group = 0
     symmetric: Symmetric = True
     activations: Activations = 8
+    samples: Samples = 0
     coverage: Coverage = 1.0
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
@@ -44,6 +54,7 @@ class QAT(Technique):
             "QAT", bits=self.bits, activations=None if self.activations == "float" else self.activations,
             group=self.group, symmetric=self.symmetric, weight_ranges=self.weight_ranges,
             weight_coverage=self.weight_coverage, ranges=self.ranges, coverage=self.coverage,
+            samples=self.samples,
         )  # fmt: skip
         insertion.quantize(model, task, run, plan)
         rounded = task.evaluate(model, "validation")

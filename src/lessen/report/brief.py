@@ -31,7 +31,7 @@ def brief(trials: Iterable[Trial], target: Target | None = None) -> str:
     n = f"n = {s.seeds} seeds, mean ± sd in percent" if s.seeds > 1 else "n = 1 seed, percent"
     batch = s.batches[0] if s.batches else "-"
     most = f"Chosen by validation among recipes that lose at most {words.points(s.max_drop)}"
-    return _plain("\n".join([*table, f"{most}; {n}; latency at batch {batch} against the baseline's."]))
+    return words.simple("\n".join([*table, f"{most}; {n}; latency at batch {batch} against the baseline's."]))
 
 
 def _row(role: str, line: Line, s: Summary) -> list[str]:
@@ -43,12 +43,5 @@ def _row(role: str, line: Line, s: Summary) -> list[str]:
     ]  # fmt: skip
 
 
-def _percent(stat: words.Stat | None) -> str:
+def _percent(stat: words.Spreading | None) -> str:
     return words.spread(stat).removesuffix("%").strip(words.THIN)
-
-
-def _plain(text: str) -> str:
-    """Without the spaces and signs that only a page needs."""
-    for fine, plain in ((words.THIN, " "), (words.HARD, " "), (words.TIMES, "x")):
-        text = text.replace(fine, plain)
-    return text

@@ -13,18 +13,22 @@ from markupsafe import Markup
 
 from lessen import __version__
 from lessen.core.trial import Trial
-from lessen.report import figures, provenance, steps, table, words
+from lessen.report import figures, markdown, provenance, question_tables, steps, table, words
+from lessen.report.captions import reading
 from lessen.report.families import WORDS, parts, short
 from lessen.report.layers import layers
+from lessen.report.lottery import trainings
 from lessen.report.offline import asset, finite, plotly, policy
+from lessen.report.questions import Question, questions
 from lessen.report.summary import Line, Summary, summarize
 from lessen.store import Store
 
 
-def write(run_folder: Path | str, out: Path | str | None = None) -> Path:
+def write(run_folder: Path | str, out: Path | str | None = None, *, found: Sequence[Question] | None = None) -> Path:
     """Draw `report.html` from the rows of a run folder's study.db; returns where it is.
 
-    Errors: BadStudy when there is no study. The file is whole or not there.
+    A name that ends in .md gets the study's questions as Markdown, with pictures beside it. `found` are the questions
+    where they are answered already. Errors: BadStudy when there is no study. The file is whole or not there.
 
     >>> write("runs/demo")  # doctest: +SKIP
     PosixPath('runs/demo/report.html')
@@ -32,9 +36,12 @@ def write(run_folder: Path | str, out: Path | str | None = None) -> Path:
     run = Path(run_folder)
     with Store(run / "study.db") as store:
         trials, text = store.trials(), store.describe()
-    extra = provenance.from_manifest(run, trials)
-    page = render(trials, text, folder=run.name, extra=extra)
+    answered = found if found is not None else questions(provenance.read(text), trials, run)
     target = Path(out) if out is not None else run / "report.html"
+    if target.suffix == ".md":
+        return markdown.write(answered, trials, provenance.read(text), target)
+    extra = provenance.from_manifest(run, trials)
+    page = render(trials, text, folder=run.name, extra=extra, found=answered)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
@@ -51,16 +58,23 @@ def render(
     *,
     folder: str = "",
     extra: Mapping[str, Any] | None = None,
+    found: Sequence[Question] | None = None,
 ) -> str:
-    """The page as text. `study` is the study's description; `extra` may name `license` and `versions`."""
+    """The page as text. `study` is the study's description; `extra` may name `license` and `versions`.
+
+    Without `found` its questions are answered from the rows alone, without predictions.
+    """
     rows, description = list(trials), provenance.read(study)
     target = description.get("target")
     summary = summarize(rows, target if isinstance(target, dict) else None)
-    payload = _payload(summary)
+    answered = questions(description, rows) if found is None else found
+    payload = _payload(summary, answered)
     scripts = [plotly(), asset("report.js")]
     return _page().render(
         s=summary, w=words, short=short, parts=parts, title=_title(rows, description), version=__version__,
         trials=rows, groups=table.groups(summary), roles=lambda line: table.roles(line, summary),
+        questions=answered, reading=reading([q.finding for q in answered]), rows=question_tables.rows,
+        lines={line.recipe: line for line in summary.lines},
         cards=_cards(summary), steps={line.number: steps.steps_of(line) for line in summary.lines},
         families=WORDS, payload=payload, below=_below(payload, summary),
         machines=provenance.machines(summary), notes=provenance.notes(summary), failures=provenance.failures(rows),
@@ -89,7 +103,7 @@ def _cards(s: Summary) -> list[tuple[list[str], Line]]:
     return list(found.values())
 
 
-def _payload(s: Summary) -> dict[str, Any]:
+def _payload(s: Summary, answered: Sequence[Question]) -> dict[str, Any]:
     """All figures as plain data; jinja's tojson escapes it for the inside of a script element."""
     by_size = figures.scatter(
         s, lambda x: None if x.runnable is None else x.runnable / 1000,
@@ -106,11 +120,12 @@ def _payload(s: Summary) -> dict[str, Any]:
     recipes = {
         str(line.number): {
             "waterfall": steps.waterfall(line, steps.steps_of(line)), "curves": steps.curves(line),
-            "layers": layers(line),
+            "layers": layers(line), "lottery": trainings(line),
         }
         for line in s.lines if line.records
     }  # fmt: skip
-    return finite({"figures": {"bytes": by_size, **by_time}, "recipes": recipes})
+    asked = {f"{i}-{k}": figure for i, q in enumerate(answered) for k, (_, figure) in enumerate(q.figures)}
+    return finite({"figures": {"bytes": by_size, **by_time}, "recipes": recipes, "questions": asked})
 
 
 def _below(payload: Mapping[str, Any], s: Summary) -> list[Line]:

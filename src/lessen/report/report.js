@@ -45,6 +45,8 @@
     draw(document.getElementById("waterfall"), recipe.waterfall);
     draw(document.getElementById("curves"), recipe.curves);
     document.getElementById("no-curves").hidden = Boolean(recipe.curves);
+    document.getElementById("lottery").hidden = !recipe.lottery;
+    draw(document.getElementById("lottery-plot"), recipe.lottery);
     document.getElementById("layers").hidden = recipe.layers.length === 0;
     layerPick.replaceChildren(...recipe.layers.map((layer, i) => new Option(layer.title, i)));
     showLayer();
@@ -65,6 +67,7 @@
         document.getElementById("steps").scrollIntoView();
       });
   }
+  for (const element of document.querySelectorAll("[data-question]")) draw(element, data.questions[element.dataset.question]);
   for (const button of document.querySelectorAll("[data-show]"))
     button.addEventListener("click", () => {
       for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));

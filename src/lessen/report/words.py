@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
-from lessen.report.summary import NEAR, Line, Speed, Stat, Summary
+from lessen.report.summary import NEAR, Line, Speed, Summary
 
 THIN = "\u202f"  # narrow, and no line breaks at it
 HARD = "\u00a0"  # a space at which no line breaks
@@ -17,7 +18,16 @@ def percent(share: float | None, digits: int = 1) -> str:
     return DASH if share is None else f"{100 * share:.{digits}f}{THIN}%"
 
 
-def spread(stat: Stat | None) -> str:
+class Spreading(Protocol):
+    """A mean over seeds; its sd is None for one."""
+
+    @property
+    def mean(self) -> float: ...
+    @property
+    def sd(self) -> float | None: ...
+
+
+def spread(stat: Spreading | None) -> str:
     """Mean and sd over seeds, in percent: "97.1 ± 0.2 %"."""
     if stat is None:
         return DASH
@@ -67,6 +77,12 @@ def points(share: float) -> str:
     """An absolute difference of scores: "0.2 points"."""
     text = f"{abs(100 * share):.1f}" if abs(share) >= 0.0005 else f"{abs(100 * share):.2f}"
     return f"{text}{HARD}point" + ("" if text == "1.0" else "s")
+
+
+def signed(share: float) -> str:
+    """Points with their sign: "+1.0", "-0.3"; "0.0" has none."""
+    text = f"{100 * share:+.1f}"
+    return "0.0" if float(text) == 0 else text
 
 
 def lost(share: float) -> str:
@@ -126,3 +142,10 @@ def _three(value: float, most: int = 3) -> str:
     value = float(f"{value:.3g}")  # 9.996 is 10.0, not 10.00
     digits = 0 if value == 0 else max(0, min(most, 2 - math.floor(math.log10(abs(value)) + 1e-9)))
     return f"{value:.{digits}f}"
+
+
+def simple(text: str) -> str:
+    """Without the spaces and signs that only a page needs."""
+    for fine, plain in ((THIN, " "), (HARD, " "), (TIMES, "x")):
+        text = text.replace(fine, plain)
+    return text

@@ -142,7 +142,7 @@ class Executor:
             raise BadStudy(f"{self.folder} cannot be a run folder ({reason}); name another") from None
 
     def _waiting(self, seed: int) -> list[Chain]:
-        recipes = [BASELINE, *map(catalog.recipe, self.study.recipes)]
+        recipes = [BASELINE, *map(catalog.recipe, self.study.everything)]
         chains = [Chain(recipe, seed, (*self.baseline, *recipe)) for recipe in recipes]
         done = {key for key, trial in self.rows.items() if trial.status == "done"}
         return [chain for chain in chains if (str(chain.recipe), seed) not in done]

@@ -18,13 +18,13 @@ from pydantic import (
 )
 
 from lessen import catalog
+from lessen.analyze.comparison import AXES, Comparison
 from lessen.core.errors import BadRecipe, BadStudy, LessenError, UnknownName
 from lessen.core.recipe import Recipe
 from lessen.core.target import Target
 from lessen.core.technique import field_error
 from lessen.core.text import parse_call
-
-READY = Path(__file__).parent / "ready"
+from lessen.study import files
 
 Seed = Annotated[NonNegativeInt, Field(strict=True, le=2**31 - 1)]
 Threads = Annotated[PositiveInt, Field(strict=True)]
@@ -46,6 +46,7 @@ class Study(BaseModel):
     model: str = Field(description='for example "resnet20" or "vgg11(width=0.5)"')
     baseline: str = Field("", description="recipe that trains the fresh model; empty is the task's own")
     recipes: tuple[str, ...] = Field((), description="each is applied to the baseline")
+    comparisons: tuple[Comparison, ...] = Field((), description="questions; the recipes of their arms are run, too")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="every recipe is run with each")
     target: Target = Field(Target(), description="where the model must run and what it may cost")
     final: StrictBool = Field(False, description="train on train + validation, once choices are made")
@@ -93,6 +94,13 @@ class Study(BaseModel):
                 )
         return tuple(map(str, first))
 
+    @field_validator("comparisons", mode="before")
+    @classmethod
+    def _answerable(cls, values: Any) -> Any:
+        if not isinstance(values, list | tuple):
+            return values
+        return tuple(asked(value, f"comparison {i} of {len(values)}") for i, value in enumerate(values, 1))
+
     @field_validator("seeds")
     @classmethod
     def _once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -100,29 +108,27 @@ class Study(BaseModel):
             raise ValueError("names a seed twice")
         return seeds
 
+    @property
+    def everything(self) -> tuple[str, ...]:
+        """All recipes that are run: those listed, then those of the comparisons that are not among them."""
+        asked = (recipe for comparison in self.comparisons for recipe in comparison.recipes)
+        return tuple(recipe for recipe in dict.fromkeys((*self.recipes, *asked)) if recipe)
+
+    def on(self, *, task: str = "", model: str = "", seeds: tuple[int, ...] = ()) -> Study:
+        """The same recipes and questions elsewhere; what is empty stays as it is."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        given = {"task": task, "model": model, "seeds": seeds}
+        return Study(**{**fields, **{name: value for name, value in given.items() if value}})
+
     @staticmethod
     def read(source: str | Path) -> Study:
         """A study from a YAML file or by the name of a ready one.
 
         Errors: UnknownName for a file, study or key that does not exist; BadStudy, BadField, BadRecipe.
         """
-        path = Path(source)
-        if not path.suffix and not path.is_file():
-            if str(source) not in names():
-                raise UnknownName("study", str(source), names(), "or give a YAML file")
-            path = READY / f"{source}.yaml"
+        path = files.path(source)
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise BadStudy(f"there is no study file {path}; ready studies: {', '.join(names())}") from None
-        except (OSError, UnicodeDecodeError) as e:
-            raise BadStudy(f"cannot read {path}: {getattr(e, 'strerror', None) or e}") from None
-        except yaml.YAMLError as e:
-            raise BadStudy(f"{path} is no YAML: {' '.join(str(e).split())}") from None
-        if not isinstance(found, dict):
-            raise BadStudy(f"{path} is no study; write name:, task:, model: and recipes:")
-        try:
-            return Study(**{str(key): value for key, value in found.items()})
+            return Study(**files.load(path))
         except LessenError as e:
             e.args = (f"{path.name}: {e}",)
             raise
@@ -132,9 +138,43 @@ class Study(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-def names() -> tuple[str, ...]:
-    """The ready studies."""
-    return tuple(sorted(file.stem for file in READY.glob("*.yaml")))
+def asked(value: Any, what: str) -> Comparison:
+    """A comparison with its recipes read and its x found in them. Errors: those of Comparison, and BadRecipe."""
+    try:
+        found = value if isinstance(value, Comparison) else Comparison(**_mapping(value))
+        arms = {
+            arm: tuple(str(_parsed(text, f"arm '{arm}'")) for text in recipes) for arm, recipes in found.arms.items()
+        }
+        for arm, recipes in arms.items():
+            twice = next((r for r in recipes if recipes.count(r) > 1), None)
+            if twice is not None:
+                raise BadStudy(f"arm '{arm}' names '{twice}' twice; leave one out")
+        if len(set(arms.values())) < len(arms):
+            raise BadStudy("two arms have the same recipes; leave one out")
+        if found.x and found.x not in AXES:
+            _has_field(found.x, arms)
+    except LessenError as e:
+        e.args = (f"{what}: {e}",)
+        raise
+    return found.model_copy(update={"arms": arms})
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadStudy(f"{value!r} is no comparison; write question: and arms:")
+    return {str(key): item for key, item in value.items()}
+
+
+def _has_field(x: str, arms: dict[str, tuple[str, ...]]) -> None:
+    """Errors: UnknownName for a technique or field that is not there, BadStudy for a recipe without it."""
+    technique, _, field = x.partition(".")
+    known = catalog.technique(technique).model_fields
+    if field not in known:
+        raise UnknownName(f"field of {technique} in x", field, known)
+    for arm, recipes in arms.items():
+        for recipe in filter(None, recipes):
+            if catalog.number(recipe, x) is None:
+                raise BadStudy(f"arm '{arm}', '{recipe}', has no number {x}, which x asks for; take another x")
 
 
 def _parsed(text: str, what: str) -> Recipe:

@@ -1,0 +1,206 @@
+"""What a comparison found: its recipes seed by seed against the first arm and the baseline, tested together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+from lessen.analyze import points
+from lessen.analyze.comparison import AXES, Comparison
+from lessen.analyze.points import Answers, Point
+from lessen.analyze.statistics import Difference, holm, paired_difference, seed_difference
+from lessen.core.record import Row
+from lessen.core.trial import Trial
+
+NEAR = 0.03  # points of two curves are compared where their x differ by at most this share
+LEVEL = 0.05  # of all tests of one comparison together
+
+ReadField = Callable[[str, str], float | None]  # (recipe, "Technique.field") -> its value
+
+
+class Contrast(Row):
+    """Test score of a recipe minus that of another over the seeds that both have. Shares: 0.01 is one point."""
+
+    arm: str
+    recipe: str
+    against: str  # the other's recipe
+    value: float
+    low: float
+    high: float  # 95 %; of one seed without answers nothing is known: -1 to 1
+    smallest: float | None  # what would have been seen in four of five such studies
+    p: float
+    p_holm: float | None  # corrected over the tests of the comparison; None where it is no test of the question
+    clear: bool  # never by one seed: it cannot tell a recipe from a lucky training
+    seeds: int
+    images: int  # 0: from the seeds' scores alone
+    apart: float | None = None  # x of the recipe / x of the other - 1; of sparsity, by what is left
+
+
+class Finding(Row):
+    """All numbers of one comparison."""
+
+    question: str
+    x: str
+    curves: bool
+    arms: tuple[str, ...]
+    points: tuple[Point, ...]  # arm by arm; an arm's by x, from the baseline's side on
+    contrasts: tuple[Contrast, ...]  # with the first arm: of single recipes, or wherever two curves meet
+    losses: tuple[Contrast, ...]  # with the baseline, not corrected
+    baseline: Point | None
+    alone: tuple[str, ...]  # recipes of other arms that no point of the first arm is near to
+
+    def of(self, arm: str) -> tuple[Point, ...]:
+        """An arm's points."""
+        return tuple(p for p in self.points if p.arm == arm)
+
+    def contrast(self, recipe: str, arm: str) -> Contrast | None:
+        return next((c for c in self.contrasts if (c.recipe, c.arm) == (recipe, arm)), None)
+
+    def loss(self, recipe: str) -> Contrast | None:
+        return next((c for c in self.losses if c.recipe == recipe), None)
+
+
+def nobody(trial: Trial) -> None:
+    """The answers of no trial are known."""
+
+
+def find(
+    comparison: Comparison, trials: Sequence[Trial], *, answers: Answers = nobody, field: ReadField | None = None
+) -> Finding:
+    """Analyse the rows of a study; `field` reads a recipe's field where x is one."""
+    done = {(t.recipe, t.seed): t for t in trials if t.measurement is not None}
+    base = {seed: t for (recipe, seed), t in done.items() if not recipe}
+
+    def place(trial: Trial) -> float | None:
+        return _place(trial, base.get(trial.seed), comparison.x, field)
+
+    def compare(a: Point, b: Point) -> Difference | None:
+        seeds = [s for s in a.seeds if s in b.seeds]
+        return _difference([done[a.recipe, s] for s in seeds], [done[b.recipe, s] for s in seeds], answers)
+
+    found = [
+        [points.point(arm, recipe, trials, base, place, answers) for recipe in recipes]
+        for arm, recipes in comparison.arms.items()
+    ]
+    if comparison.x:
+        found = [sorted(arm, key=lambda p: _order(p, comparison.x)) for arm in found]
+    dense = points.point("", "", trials, base, place, answers) if base else None
+    first, *others = found
+    met = [pair for arm in others for pair in _pairs(arm, first, comparison)]
+    tests = [(a, b, d) for a, b in met if (d := compare(a, b)) is not None]
+    corrected = holm([d.p for *_, d in tests])
+    near = {a.recipe for a, _ in met}
+    everyone = list({p.recipe: p for arm in found for p in arm}.values())
+    return Finding(
+        question=comparison.question, x=comparison.x, curves=comparison.curves, arms=tuple(comparison.arms),
+        points=tuple(p for arm in found for p in arm), baseline=dense,
+        contrasts=tuple(
+            _contrast(a, b, d, p, _apart(a, b, comparison.x)) for (a, b, d), p in zip(tests, corrected, strict=True)
+        ),
+        losses=tuple(
+            _contrast(p, dense, d, None, None) for p in everyone if dense and p.recipe and (d := compare(p, dense))
+        ),
+        alone=tuple(p.recipe for arm in others for p in arm if p.recipe not in near and p.x is not None),
+    )  # fmt: skip
+
+
+def right_answers(run: Path) -> Answers:
+    """Reads predictions beside the rows of a run folder; None where they are gone or are not those that were scored."""
+    import numpy as np
+
+    def read(trial: Trial) -> Any:
+        if not trial.predictions or trial.measurement is None:
+            return None
+        try:
+            with np.load(run / trial.predictions) as file:
+                finite = np.isfinite(file["probabilities"]).all(1)
+                right = (file["classes"] == file["targets"]) & finite
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return None
+        test = trial.measurement.test
+        return right if (len(right), int(right.sum())) == (test.n, round(test.value * test.n)) else None
+
+    return read
+
+
+def _difference(a: Sequence[Trial], b: Sequence[Trial], answers: Answers) -> Difference | None:
+    """By images and seeds where all answers are there, else by the seeds' scores."""
+    if not a:
+        return None
+    ours, theirs = points.stacked(a, answers), points.stacked(b, answers)
+    if ours is not None and theirs is not None and ours.shape == theirs.shape:
+        return paired_difference(ours, theirs)
+    return seed_difference(_scores(a), _scores(b))
+
+
+def _scores(trials: Iterable[Trial]) -> list[float]:
+    return [t.measurement.test.value for t in trials if t.measurement]
+
+
+def _contrast(a: Point, b: Point, d: Difference, p: float | None, apart: float | None) -> Contrast:
+    return Contrast(
+        arm=a.arm, recipe=a.recipe, against=b.recipe, value=d.value, low=d.low, high=d.high, p=d.p, p_holm=p,
+        smallest=d.smallest if math.isfinite(d.smallest) else None, seeds=d.seeds, images=d.images, apart=apart,
+        clear=d.clear and d.seeds > 1 and (p is None or p <= LEVEL),
+    )  # fmt: skip
+
+
+def _place(trial: Trial, base: Trial | None, x: str, field: ReadField | None) -> float | None:
+    """Where a trial stands on the axis; None where that is not known."""
+    seen = trial.measurement
+    if seen is None or not x:
+        return None
+    if x not in AXES:
+        return field(trial.recipe, x) if field else None
+    cost = seen.cost
+    if x == "sparsity":
+        return 1 - cost.nonzeros / base.measurement.cost.nonzeros if base and base.measurement else None
+    if x == "latency":
+        return seen.latency[0].ratio if seen.latency else None
+    return {"parameters": cost.parameters, "bytes": seen.bytes.runnable, "macs": cost.macs,
+            "nonzero macs": cost.nonzero_macs}[x]  # fmt: skip
+
+
+def _order(point: Point, x: str) -> float:
+    """From the baseline's side on: what falls under compression, from much to little."""
+    if point.x is None:
+        return math.inf
+    return -point.x if x in AXES and x != "sparsity" else point.x
+
+
+def _pairs(arm: Sequence[Point], first: Sequence[Point], comparison: Comparison) -> list[tuple[Point, Point]]:
+    """The points of an arm that meet one of the first arm, each with another one, the closest first."""
+    if not comparison.curves:
+        return [(arm[0], first[0])]
+    gaps = sorted(
+        (
+            (gap, i, k)
+            for i, a in enumerate(arm)
+            for k, b in enumerate(first)
+            if (gap := _gap(a, b, comparison.x)) <= NEAR
+        )
+    )
+    found: dict[int, int] = {}
+    for _, i, k in gaps:
+        if i not in found and k not in found.values() and arm[i].recipe != first[k].recipe:
+            found[i] = k
+    return [(arm[i], first[k]) for i, k in sorted(found.items())]
+
+
+def _gap(a: Point, b: Point, x: str) -> float:
+    """How far apart two points are; values of fields are equal or they are not."""
+    apart = _apart(a, b, x)
+    if apart is None:
+        return math.inf
+    return abs(apart) / max(1 + apart, 1) if x in AXES else 0.0 if a.x == b.x else math.inf
+
+
+def _apart(a: Point, b: Point, x: str) -> float | None:
+    """x of a over that of b, less 1; of sparsity, what is left of the model in a over what is left in b."""
+    if a.x is None or b.x is None:
+        return None
+    ours, theirs = (1 - a.x, 1 - b.x) if x == "sparsity" else (a.x, b.x)
+    return ours / theirs - 1 if theirs else 0.0 if ours == theirs else None

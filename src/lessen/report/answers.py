@@ -1,0 +1,199 @@
+"""A question's answer in one to three sentences, made from its numbers by rules; never more than they carry."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from lessen.analyze.comparison import AXES
+from lessen.analyze.findings import NEAR, Contrast, Finding
+from lessen.analyze.pareto import ROUNDING
+from lessen.analyze.points import Point
+from lessen.report import words
+
+HOLDS = 0.01  # a mean test score at most this far below the baseline's is said to hold
+PLAIN = 1.25  # times another arm's latency in the median: more than the noise of timing
+MORE = 1.5  # times the first arm's training that are worth a sentence
+
+
+def answer(finding: Finding) -> tuple[str, ...]:
+    """Sentences. Differences are of the test score; "clear" is after Holm's correction over all tests."""
+    if not finding.contrasts and not finding.curves:
+        return ("Nothing can be said yet: no two arms have finished on the same seed.",)
+    said = _curves(finding) if finding.curves else _arms(finding)
+    return tuple(s for s in (*said, _alone(finding), _one_seed(finding)) if s)
+
+
+def position(finding: Finding, x: float | None) -> str:
+    """A value of x as people read it."""
+    if x is None:
+        return words.DASH
+    if finding.x not in AXES:
+        return f"{x:g}"
+    if finding.x == "latency":
+        return f"{x:.2f}"
+    if finding.x == "sparsity":
+        return words.percent(x, 0 if abs(100 * x - round(100 * x)) < 0.05 else 1)
+    return words.size(x) if finding.x == "bytes" else words.number(x)
+
+
+def change(c: Contrast) -> str:
+    """ "2.1 points lower"."""
+    return words.lost(-c.value)
+
+
+def reach(c: Contrast) -> str:
+    """The interval of a difference in points: "-3.0 to -1.2"."""
+    return f"{words.signed(c.low)} to {words.signed(c.high)}"
+
+
+def unseen(contrasts: Sequence[Contrast]) -> str:
+    """How large a difference may hide behind "not clear"."""
+    sizes = sorted(c.smallest for c in contrasts if c.smallest is not None)
+    if not sizes:
+        return ""
+    apart = sizes[-1] > 2 * sizes[0] and len(sizes) > 1
+    least = f"{100 * sizes[0]:.1f} to {words.points(sizes[-1])}" if apart else words.points(sizes[-1])
+    return f"a true difference below {least} would usually not have been seen"
+
+
+def _arms(f: Finding) -> list[str]:
+    first = f.points[0]
+    clear = [c for c in f.contrasts if c.clear]
+    rest = [c for c in f.contrasts if not c.clear]
+    said = []
+    if clear:
+        each = [f"{c.arm} scores {change(c)} (95 % {reach(c)})" for c in clear]
+        said.append(f"Against {first.arm} ({words.spread(first.test)} on test), {words.listed(each)}: clear.")
+    if rest:
+        each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in rest]
+        hidden = f"; {unseen(rest)}" if unseen(rest) else ""
+        said.append(f"Not clearly different from {first.arm}: {words.listed(each)}{hidden}.")
+    return [*said, _recovered(f), _dearer(f)]
+
+
+def _recovered(f: Finding) -> str:
+    """When the stricter share of the baseline's score was reached for good."""
+    parts = []
+    for p in f.points:
+        if p.recovery and any(band.epoch for band in p.course):
+            r = p.recovery[-1]
+            when = "mostly never" if r.median is None else f"after {words.plural(int(r.median), 'epoch')}"
+            earlier = f" of its last training, with {p.earlier:.0f} before" if p.earlier and r.seeds else ""
+            parts.append(f"{p.arm} {'never' if not r.seeds else when + earlier} ({of(r.seeds, len(r.epochs))})")
+    share = f.points[0].recovery[-1].share if parts and f.points[0].recovery else 0.99
+    if not parts:
+        return ""
+    return f"On validation, {100 * share:.0f} % of the baseline's score was reached for good: {words.listed(parts)}."
+
+
+def _dearer(f: Finding) -> str:
+    """Arms whose training took much more arithmetic than the first's."""
+    first = f.points[0].effort
+    if not (first and first.share):
+        return ""
+    more = [
+        f"{p.arm} {words.factor(p.effort.share / first.share)}"
+        for p in f.points[1:]
+        if p.effort and p.effort.share and p.effort.share > MORE * first.share
+    ]
+    return f"Multiply-accumulates of the training, against {f.points[0].arm}'s: {words.listed(more)}." if more else ""
+
+
+def _curves(f: Finding) -> list[str]:
+    said = [_met(f, arm) for arm in f.arms[1:]]
+    return [*said, _held(f), _faster(f)]
+
+
+def _faster(f: Finding) -> str:
+    """Latencies of arms that cost the same by another count, where they are plainly not the same."""
+    if f.x not in AXES or f.x == "latency":
+        return ""
+    sized = {arm: [p.size for p in f.of(arm) if p.recipe and p.size] for arm in f.arms}
+    batch = max((t.batch for sizes in sized.values() for size in sizes for t in size.times), default=0)
+    found = {
+        arm: sorted(t.ratio for size in sizes for t in size.times if t.batch == batch and t.ratio)
+        for arm, sizes in sized.items()
+    }
+    known = {arm: ratios for arm, ratios in found.items() if ratios}
+    middles = [statistics.median(ratios) for ratios in known.values()]
+    if len(middles) < 2 or max(middles) < PLAIN * min(middles):
+        return ""
+    each = [f"{arm} {_range(ratios)}" for arm, ratios in known.items()]
+    return f"Latency at batch {batch}, as a share of the baseline's: {words.listed(each)}."
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{values[0]:.2f}", f"{values[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _met(f: Finding, arm: str) -> str:
+    """Where the arm and the first arm meet."""
+    met = [c for c in f.contrasts if c.arm == arm]
+    if not met:
+        return f"{arm} and {f.arms[0]} never have {_equal(f)} within {100 * NEAR:.0f} %: no difference can be told."
+    at = {p.recipe: position(f, p.x) for p in f.of(f.arms[0])}
+    parts = []
+    for low, word in ((True, "lower"), (False, "higher")):
+        found = [c for c in met if c.clear and (c.value < 0) is low]
+        if found:
+            sizes = sorted(abs(c.value) for c in found)
+            by = words.points(sizes[-1]) if len(found) == 1 else f"{100 * sizes[0]:.1f} to {words.points(sizes[-1])}"
+            parts.append(f"clearly {word} at {words.listed([at[c.against] for c in found])} (by {by})")
+    rest = [c for c in met if not c.clear]
+    if rest:
+        where = words.listed([at[c.against] for c in rest])
+        hidden = f" ({unseen(rest)})" if unseen(rest) else ""
+        parts.append(f"not clearly different at {where}{hidden}")
+    off = max((abs(c.apart) for c in met if c.apart is not None), default=0.0)
+    near = f" (within {100 * off:.1f} %)" if off >= 0.0005 else ""
+    return f"At equal {_equal(f)}{near}, {arm} against {f.arms[0]}: {'; '.join(parts)}."
+
+
+def _equal(f: Finding) -> str:
+    return {"macs": "MACs", "nonzero macs": "non-zero MACs"}.get(f.x, f.x.rpartition(".")[2].replace("_", " "))
+
+
+def _held(f: Finding) -> str:
+    """How far along x each arm's mean stays close to the baseline's."""
+    if f.x not in AXES or f.baseline is None:
+        return ""
+    parts = []
+    for arm in f.arms:
+        last = _last([p for p in f.of(arm) if p.recipe], f)
+        parts.append(f"{arm} {'nowhere here' if last is None else f'up to {position(f, last.x)}'}")
+    to = "down to" if f.x != "sparsity" else "up to"
+    listed = words.listed(parts).replace("up to", to)
+    return f"The mean test score stays within {words.points(HOLDS)} of the baseline's: {listed}."
+
+
+def _last(points: Sequence[Point], f: Finding) -> Point | None:
+    """The furthest point before the first that loses more."""
+    held = None
+    for p in points:
+        loss = f.loss(p.recipe)
+        if loss is None or loss.value < -HOLDS - ROUNDING:
+            break
+        held = p
+    return held
+
+
+def _alone(f: Finding) -> str:
+    """Points that no other could be compared with."""
+    if not (f.curves and f.alone and f.contrasts):
+        return ""
+    count = len(f.alone)
+    one = "point lies" if count == 1 else "points lie"
+    return f"{count} {one} more than {100 * NEAR:.0f} % from every point of {f.arms[0]} and could not be compared."
+
+
+def _one_seed(f: Finding) -> str:
+    """Nothing is called clear then."""
+    few = any(c.seeds == 1 for c in f.contrasts)
+    return "One seed cannot tell a recipe from a lucky training, so nothing it shows is called clear." if few else ""
+
+
+def of(count: int, all_: int) -> str:
+    """ "3 of 5 seeds"."""
+    return f"{count} of {words.plural(all_, 'seed')}"

@@ -1,0 +1,92 @@
+"""A study's questions with their numbers and their answers: one analysis for page, Markdown, terminal and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lessen import catalog
+from lessen.analyze.comparison import Comparison
+from lessen.analyze.findings import Finding, find, nobody, right_answers
+from lessen.core.errors import LessenError
+from lessen.core.trial import Trial
+from lessen.report import provenance
+from lessen.report.answers import answer
+from lessen.report.captions import caption
+from lessen.report.figures import Figure
+from lessen.report.question_figures import figures
+from lessen.report.question_tables import Table, tables
+from lessen.report.words import simple
+from lessen.store import Store
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was found and what it says, in sentences. n and of_validation are samples of the splits."""
+
+    finding: Finding
+    answer: tuple[str, ...]
+    n: int
+    of_validation: int
+
+    @property
+    def caption(self) -> tuple[str, ...]:
+        return caption(self.finding)
+
+    @property
+    def tables(self) -> tuple[Table, Table]:
+        return tables(self.finding)
+
+    @cached_property
+    def figures(self) -> list[tuple[str, Figure]]:
+        """Titles and plotly data."""
+        return figures(self.finding, self.n, self.of_validation)
+
+    def json(self) -> dict[str, Any]:
+        return {"question": self.finding.question, "answer": list(self.answer), **self.finding.model_dump(mode="json")}
+
+
+def questions(description: Mapping[str, Any], trials: Sequence[Trial], run: Path | None = None) -> tuple[Question, ...]:
+    """Analyse every comparison of a study's description; `run` is the folder where its predictions lie."""
+    read = right_answers(run) if run else nobody
+    kept = {t.key: read(t) for t in trials}  # read once, though asked for often
+    found = [find(c, trials, answers=lambda t: kept[t.key], field=_field) for c in asked(description)]
+    seen = [t.measurement for t in trials if t.measurement]
+    n = seen[0].test.n if seen else 1
+    of_validation = next((m.validation.n for m in seen if m.validation), n)
+    return tuple(Question(f, answer(f), n, of_validation) for f in found)
+
+
+def read(run_folder: Path | str) -> tuple[Question, ...]:
+    """The questions of a run folder, answered from its rows and predictions. Errors: BadStudy."""
+    run = Path(run_folder)
+    with Store(run / "study.db") as store:
+        trials, text = store.trials(), store.describe()
+    return questions(provenance.read(text), trials, run)
+
+
+def plain(found: Sequence[Question]) -> str:
+    """Questions and answers for a terminal."""
+    lines = [line for i, q in enumerate(found, 1) for line in (f"{i}. {q.finding.question}", *q.answer, "")]
+    return simple("\n".join(lines).rstrip())
+
+
+def asked(description: Mapping[str, Any]) -> list[Comparison]:
+    """The comparisons that a description names; what is none is left out."""
+    values, found = description.get("comparisons"), []
+    for value in values if isinstance(values, list) else []:
+        try:
+            found.append(Comparison(**value))
+        except (LessenError, TypeError):
+            continue
+    return found
+
+
+def _field(recipe: str, field: str) -> float | None:
+    try:
+        return catalog.number(recipe, field)
+    except LessenError:  # a technique that is there no more
+        return None

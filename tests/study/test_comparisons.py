@@ -1,0 +1,130 @@
+"""Comparisons in a study: what they run, what they may say, and each mistake in one line."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from lessen.core.errors import BadField, BadRecipe, BadStudy, LessenError, UnknownName
+from lessen.study import Study, files
+
+TEXT = """
+name: small
+task: digits
+model: cnn
+recipes: [Int8()]
+comparisons:
+  - question: How far?
+    x: MagnitudePrune.sparsity
+    arms:
+      dense: ''
+      ours: [MagnitudePrune(sparsity=0.5), MagnitudePrune(sparsity=0.8)]
+  - question: Which?
+    arms:
+      eight: Int8( )
+      half: MagnitudePrune(sparsity=0.5)
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_recipes_of_arms_are_run_once_behind_those_listed(file):
+    study = Study.read(file)
+    assert study.everything == ("Int8()", "MagnitudePrune(sparsity=0.5)", "MagnitudePrune(sparsity=0.8)")
+    assert study.recipes == ("Int8()",)
+    assert study.comparisons[1].arms["eight"] == ("Int8()",)  # as it stands in the rows
+    assert study.comparisons[0].curves and not study.comparisons[1].curves
+
+
+def test_its_text_and_its_description_are_read_back(file, tmp_path):
+    study = Study.read(file)
+    (tmp_path / "again.yaml").write_text(study.text())
+    assert Study.read(tmp_path / "again.yaml") == study
+    assert Study(**study.model_dump(mode="json")) == study
+
+
+def test_the_same_questions_elsewhere(file):
+    study = Study.read(file)
+    other = study.on(task="fashion", model="resnet8", seeds=(4, 5))
+    assert (other.task, other.model, other.seeds) == ("fashion", "resnet8", (4, 5))
+    assert other.comparisons == study.comparisons and study.on() == study
+    with pytest.raises(BadRecipe):
+        study.on(task="fashion(")
+
+
+def changed(old: str, new: str) -> str:
+    assert old in TEXT
+    return TEXT.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    "text, kind, message",
+    [
+        (changed("    arms:\n      eight: Int8( )\n      half: MagnitudePrune(sparsity=0.5)\n", ""),
+         BadField, "small.yaml: comparison 2 of 2: Comparison lacks its field 'arms'"),
+        (changed("      eight: Int8( )\n      half: MagnitudePrune(sparsity=0.5)\n", ""),
+         BadField, "comparison 2 of 2: Comparison.arms names no arms; write name: recipe for each"),
+        (changed("    arms:\n      eight: Int8( )\n      half: MagnitudePrune(sparsity=0.5)\n", "    arms: {}\n"),
+         BadStudy, "comparison 2 of 2: names no arms; a comparison needs two arms or more"),
+        (changed("      half: MagnitudePrune(sparsity=0.5)\n", ""),
+         BadStudy, "comparison 2 of 2: names only 'eight'; a comparison needs two arms or more"),
+        (changed("Int8( )", "Int9()"), BadRecipe, "comparison 2 of 2: arm 'eight', 'Int9()': unknown technique 'Int9'"),
+        (changed("eight: Int8( )", "eight:"), BadField, "comparison 2 of 2: arm 'eight' has no recipe; write '' for"),
+        (changed("eight: Int8( )", "2:4: Int8()"), BadField, "the arm's name 124 is no text; put it in quotes"),
+        (changed("eight: Int8( )", "eight: 8"), BadField, "comparison 2 of 2: Comparison.arms.eight = 8 is wrong"),
+        (changed("half: ", "eight: "), BadStudy, "small.yaml is no YAML: 'eight' stands twice"),
+        (changed("half: MagnitudePrune(sparsity=0.5)", "half: Int8()"),
+         BadStudy, "comparison 2 of 2: two arms have the same recipes; leave one out"),
+        (changed("0.8)]", "0.5)]"),
+         BadStudy, "comparison 1 of 2: arm 'ours' names 'MagnitudePrune(sparsity=0.5)' twice; leave one out"),
+        (changed("    x: MagnitudePrune.sparsity\n", ""),
+         BadStudy, "comparison 1 of 2: arm 'ours' has 2 recipes; set x, which tells what they are drawn against"),
+        (changed("x: MagnitudePrune.sparsity", "x: sparsty"), UnknownName, "unknown x 'sparsty'; did you mean 'spars"),
+        (changed("x: MagnitudePrune.sparsity", "x: time"), UnknownName, "known: sparsity, parameters, bytes, macs,"),
+        (changed("x: MagnitudePrune.sparsity", "x: MagnitudPrune.sparsity"),
+         UnknownName, "comparison 1 of 2: unknown technique 'MagnitudPrune'; did you mean 'MagnitudePrune'"),
+        (changed("x: MagnitudePrune.sparsity", "x: MagnitudePrune.sparsty"),
+         UnknownName, "comparison 1 of 2: unknown field of MagnitudePrune in x 'sparsty'; did you mean 'sparsity'"),
+        (changed("x: MagnitudePrune.sparsity", "x: MagnitudePrune.scope"),
+         BadStudy, "arm 'ours', 'MagnitudePrune(sparsity=0.5)', has no number MagnitudePrune.scope, which x asks for"),
+        (changed("x: MagnitudePrune.sparsity", "x: ChannelPrune.ratio"),
+         BadStudy, "comparison 1 of 2: arm 'ours', 'MagnitudePrune(sparsity=0.5)', has no number ChannelPrune.ratio"),
+        (changed("question: Which?", "question: ''"), BadField, "comparison 2 of 2: Comparison.question = '' is wrong"),
+        (changed("question: Which?", "queston: Which?"), BadField, "Comparison lacks its field 'question'"),
+        (changed("    x: Mag", "    y: Mag"), UnknownName, "comparison 1 of 2: unknown field of Comparison 'y'"),
+        (TEXT.partition("  - question: Which?")[0] + "  - Which?",
+         BadStudy, "comparison 2 of 2: 'Which?' is no comparison; write question: and arms:"),
+        ("name: a\ntask: digits\nmodel: cnn\ncomparisons: 3", BadField, "small.yaml: Study.comparisons = 3 is wrong"),
+    ],
+)  # fmt: skip
+def test_a_comparison_with_a_fault_is_one_line(file, text, kind, message):
+    file.write_text(text)
+    with pytest.raises(LessenError) as caught:
+        Study.read(file)
+    assert type(caught.value) is kind and message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "a", "0,x", "0;1", "1.5", "-1", "0,,1"])
+def test_seeds_that_are_no_numbers(text):
+    with pytest.raises(BadField, match="are no numbers; write for example 0,1,2"):
+        files.seeds(text)
+    assert files.seeds("0, 12") == (0, 12)
+
+
+def test_the_ready_study_of_pruning_asks_what_it_should():
+    study = Study.read("pruning")
+    when, far, equal_bytes, equal_macs, pattern = study.comparisons
+    assert len(study.seeds) == 5 and not study.recipes
+    assert {"one-shot", "gradual", "polynomial", "constant"} <= set(when.arms) and not when.curves
+    assert far.x == "sparsity" and all(len(recipes) >= 6 for recipes in far.arms.values())
+    assert set(far.arms) == {"magnitude", "gradient", "random"}
+    assert (equal_bytes.x, equal_macs.x) == ("bytes", "nonzero macs")
+    assert all(len(recipes) == 3 for c in (equal_bytes, equal_macs) for recipes in c.arms.values())
+    assert list(pattern.arms) == ["anywhere", "2:4"]
+    text = files.text(files.path("pruning"))
+    assert text.count("#") > 10 and yaml.safe_load(text)["name"] == "pruning"
