@@ -14,8 +14,6 @@ from lessen.report.families import short
 from lessen.report.offline import finite
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor, nn
 
     from lessen.artifact import Artifact
