@@ -77,7 +77,7 @@ def of_layer(path: str, layer: layers.Conv2d | layers.Linear, quantizer: Any, *,
     extra = 0
     if bits <= 8:
         scales = quantizer.scale_bits(out, n // out) // 8
-        columns = 0 if quantizer.columns is None else len(quantizer.columns)
+        columns = 0 if getattr(quantizer, "columns", None) is None else len(quantizer.columns)
         extra = scales + columns + _scaling(name, out, dims, integer)
         if integer and isinstance(layer, layers.Linear) and layer.bias is not None:  # as int32, with its scale
             extra += _tensor(name + 10, (out,), 4 * out) + 8 + _node(16, (name + 13, name + 10), name + 9)
