@@ -65,6 +65,13 @@ def test_clear_and_unclear_differences_are_told_apart():
     assert told[1].endswith("a true difference below 2.0\u00a0points would usually not have been seen.")
 
 
+def test_a_large_difference_that_correction_takes_is_not_called_level():
+    told = answer(finding([point("a", 0.9), point("b", 0.63), point("c", 0.895)],
+                          [contrast("b", -0.27, False), contrast("c", -0.005, False)]))  # fmt: skip
+    assert told[0].startswith("Different by the interval alone, not clear after correction over 2\u00a0tests: b (27.0")
+    assert told[1].startswith("Not clearly different from a: c") and " b " not in told[1]
+
+
 def test_nothing_finished_says_nothing():
     assert answer(finding([point("a", 0.9)], [])) == (
         "Nothing can be said yet: no two arms have finished on the same seed.",

@@ -65,9 +65,15 @@ def _arms(f: Finding) -> list[str]:
     if clear:
         each = [f"{c.arm} scores {change(c)} (95 % {reach(c)})" for c in clear]
         said.append(f"Against {first.arm} ({words.spread(first.test)} on test), {words.listed(each)}: clear.")
-    if rest:
-        each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in rest]
-        hidden = f"; {unseen(rest)}" if unseen(rest) else ""
+    leaning = [c for c in rest if not c.low <= 0 <= c.high]
+    if leaning:
+        each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in leaning]
+        tests = words.plural(len(f.contrasts), "test")
+        said.append(f"Different by the interval alone, not clear after correction over {tests}: {words.listed(each)}.")
+    level = [c for c in rest if c not in leaning]
+    if level:
+        each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in level]
+        hidden = f"; {unseen(level)}" if unseen(level) else ""
         said.append(f"Not clearly different from {first.arm}: {words.listed(each)}{hidden}.")
     return [*said, _recovered(f), _dearer(f)]
 
