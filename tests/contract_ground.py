@@ -128,7 +128,7 @@ class Won(NamedTuple):
     bare_places: int | None  # places of an integer net that lack a quantizer; None for a net with float activations
     parameters: int
     macs: int
-    weight_bits: int
+    weight_bits: int  # of weights and their scales; float activations have no scales that could be compared
 
     def lost(self, then: Won) -> list[str]:
         """Names of what has grown from this model to `then`."""
@@ -139,12 +139,13 @@ class Won(NamedTuple):
 def won(model: nn.Module) -> Won:
     weighted = layers.weighted(layers.own(model)).values()
     cost: Cost = task().cost(model)
+    scales = sum(isinstance(m, layers.ActivationQuantizer | layers.SignActivations) for m in model.modules())
     unmasked = sum(m.weight.numel() for m in weighted if m.mask is None)
     return Won(
         sum(m.weight.numel() if m.mask is None else int(m.mask.sum()) for m in weighted),
         unmasked if any(m.mask is not None for m in weighted) else None,
         sum(m.weight.numel() for m in weighted if m.wq is None),
-        bare_places(model), cost.parameters, cost.macs, cost.weight_bits,
+        bare_places(model), cost.parameters, cost.macs, cost.weight_bits - 32 * scales,
     )  # fmt: skip
 
 

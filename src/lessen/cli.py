@@ -150,7 +150,7 @@ def inspect(
     what: Annotated[str, typer.Argument(metavar="TASK/MODEL|ARTIFACT", help="digits/cnn, or an artifact's folder.")],
     output: Output,
     sensitivity: Annotated[
-        str, typer.Option(help="Scan every layer: prune, channels, rank, or several: prune,rank.")
+        str, typer.Option(help="Scan every layer: prune, channels, rank, bits, or several: prune,bits.")
     ] = "",
     goal: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -165,15 +165,21 @@ def inspect(
         ),
     ] = None,
     at: Annotated[str, typer.Option(metavar="LAYER", help="Of Grad-CAM; the deepest of 8x8 when left out.")] = "",
+    errors: Annotated[
+        bool, typer.Option("--errors", help="With --beside QUANTIZED: each layer's error, alone and accumulated.")
+    ] = False,
+    distributions: Annotated[
+        bool, typer.Option("--distributions", help="Weights and activations: histograms, box plots, outliers.")
+    ] = False,
     images: Annotated[Optional[int], typer.Option(help="Of validation to compare on; 200 when left out.")] = None,  # noqa: UP045
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Scan which layers bear compression; compare models."""
+    """Scan layers; compare models; errors and outliers."""
     from lessen import inspect as look
     from lessen.study import once
 
-    kinds = look.asked(sensitivity, goal or (), layer or (), quick, beside or (), at, images)
+    kinds = look.asked(sensitivity, goal or (), layer or (), quick, beside or (), at, images, errors, distributions)
     found = {}
     with console.progress(what) as progress:
         base, task = once.start(what, output, seed=seed, progress=progress)
@@ -184,6 +190,10 @@ def inspect(
         if kinds:
             found["sensitivity"] = look.sensitivity(
                 base.model(), task, kinds, goals=goal or (), layers=layer or (), quick=quick, progress=progress
+            )
+        if errors or distributions:
+            found["inside"] = look.Inside.of(
+                models, task, errors=errors, distributions=distributions, images=images, seed=seed, progress=progress
             )
         if beside:
             found["beside"] = look.beside(models, task, at=at, images=images, seed=seed, progress=progress)

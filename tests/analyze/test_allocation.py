@@ -63,3 +63,17 @@ def test_sixty_layers_with_products_are_solved():
     terms = [Term((i, i + 1), random.integers(1, 100) * np.outer(left, left)) for i in range(59)]
     choice = allocate(losses, terms, 0.5 * kept(terms, [0] * 60))
     assert choice is not None and kept(terms, choice) <= 0.5 * kept(terms, [0] * 60) * (1 + 1e-6)
+
+
+def test_losses_of_many_magnitudes():
+    """The solver's gap is a millionth of the largest loss, which may be more than what the best choice loses."""
+    losses = [[0.0, 1e-7 * (i + 1), 1e3] for i in range(6)]
+    terms = [Term((i,), np.array([4.0, 2.0, 1.0])) for i in range(6)]
+    for most in (24, 22, 20, 18, 14, 12):
+        found = allocate(losses, terms, most, [[1.0, 2.0, 3.0]] * 6)
+        assert found is not None
+        cheapest = min(
+            sum(row[o] for row, o in zip(losses, c, strict=True)) for c in product(range(3), repeat=6)
+            if kept(terms, c) <= most
+        )  # fmt: skip
+        assert sum(row[o] for row, o in zip(losses, found, strict=True)) == pytest.approx(cheapest, rel=1e-5)

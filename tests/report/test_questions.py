@@ -13,8 +13,9 @@ from lessen.analyze.findings import Contrast, Finding
 from lessen.analyze.points import Point, Recovery, Size, Time, spread
 from lessen.analyze.training import Band, Effort
 from lessen.core.errors import BadStudy
-from lessen.report import plain, render, scores, write
+from lessen.report import plain, question_figures, render, scores, write
 from lessen.report.answers import answer
+from lessen.report.axes import look
 from lessen.report.lottery import trainings
 from lessen.report.questions import asked, questions
 from lessen.report.summary import summarize
@@ -63,6 +64,13 @@ def test_clear_and_unclear_differences_are_told_apart():
     assert "b scores 3.0\u00a0points lower (95 % -4.0 to -2.0): clear." in told[0] and " c " not in told[0]
     assert told[1].startswith("Not clearly different from a: c (0.5\u00a0points lower")
     assert told[1].endswith("a true difference below 2.0\u00a0points would usually not have been seen.")
+
+
+def test_a_large_difference_that_correction_takes_is_not_called_level():
+    told = answer(finding([point("a", 0.9), point("b", 0.63), point("c", 0.895)],
+                          [contrast("b", -0.27, False), contrast("c", -0.005, False)]))  # fmt: skip
+    assert told[0].startswith("Different by the interval alone, not clear after correction over 2 tests: b (27.0")
+    assert told[1].startswith("Not clearly different from a: c") and " b " not in told[1]
 
 
 def test_nothing_finished_says_nothing():
@@ -233,3 +241,8 @@ def test_the_trainings_behind_a_ticket_are_drawn():
     assert figure is not None and [t["name"] for t in go.Figure(figure).data] == ["dense", "round 1", "re-initialized"]
     assert figure["data"][0]["y"] == pytest.approx([50.0, 10.0])
     assert trainings(lines["Int8()"]) is None
+
+
+def test_thirty_six_arms_look_different():
+    assert len({look(i) for i in range(36)}) == 36
+    assert len({tuple(question_figures.style(i).values()) for i in range(36)}) == 36

@@ -38,21 +38,33 @@ def allocate(
 ) -> list[int] | None:  # fmt: skip
     """The choice with the smallest summed loss that keeps at most `most`; of those, one with the smallest `second`.
 
-    losses, second: one row a layer, one number an option. None when no choice keeps so little.
+    losses, second: one row a layer, one number of at least 0 an option. None when no choice keeps so little.
 
     >>> import numpy as np
     >>> tables = [Term((i,), np.array([10.0, 2.0])) for i in range(2)]
     >>> allocate([[0.0, 0.5], [0.0, 0.1]], tables, most=12)
     [0, 1]
     """
+    import numpy as np
+
     problem = _Problem([len(row) for row in losses], terms)
     cost = problem.spread(losses)
     within = (problem.keeps, most + 1e-9 * abs(most))
     best = problem.solve(cost, within)
+    while best is not None and cost.max() > 4 * _sum(losses, best) > 0:  # the solver stops 1e-6 of the largest cost
+        cost = np.minimum(cost, 2 * _sum(losses, best))  # above the best: none that costs more can be in it
+        closer = problem.solve(cost, within)
+        if closer is None or _sum(losses, closer) >= _sum(losses, best):
+            break
+        best = closer
     if best is None or second is None:
         return best
-    total = sum(row[option] for row, option in zip(losses, best, strict=True))
-    return problem.solve(problem.spread(second), within, (cost, total + 1e-9)) or best
+    limit = _sum(losses, best) * (1 + 1e-9) + 1e-9 * float(cost.max())
+    return problem.solve(problem.spread(second), within, (cost, limit)) or best
+
+
+def _sum(table: Sequence[Sequence[float]], choice: Sequence[int]) -> float:
+    return sum(row[option] for row, option in zip(table, choice, strict=True))
 
 
 class _Problem:

@@ -48,6 +48,19 @@ def spearman(a: Sequence[float], b: Sequence[float], *, draws: int = 9_999, seed
     return Correlation(_tidy(rho), (int(extreme) + 1) / (draws + 1), n)
 
 
+def interval(found: Correlation) -> tuple[float, float]:
+    """95 % interval of a rank correlation (Bonett & Wright 2000, doi:10.1007/BF02294183); NaN below 5 pairs.
+
+    >>> [round(end, 2) for end in interval(Correlation(0.5, 0.1, 12))]
+    [-0.14, 0.85]
+    """
+    if found.n < 5 or math.isnan(found.rho):
+        return math.nan, math.nan
+    rho = max(-0.9999, min(0.9999, found.rho))
+    reach = 1.959964 * math.sqrt((1 + rho * rho / 2) / (found.n - 3))
+    return math.tanh(math.atanh(rho) - reach), math.tanh(math.atanh(rho) + reach)
+
+
 class Steadiness(NamedTuple):
     """How sure a ranking of rows is over resampled samples.
 

@@ -101,6 +101,8 @@ def _exportable_quantizers(ready: nn.Module) -> None:
             if isinstance(quantizer, layers.ActivationQuantizer):
                 scale, zero = max(quantizer.scale.item(), 1e-12), int(quantizer.zero)
                 module._modules[slot] = _decomposed(scale, zero, 2**quantizer.bits - 1)
+            elif isinstance(quantizer, layers.SignActivations):
+                module._modules[slot] = _compared(quantizer.threshold.item(), max(quantizer.scale.item(), 1e-12))
 
 
 def _decomposed(scale: float, zero: int, top: int) -> nn.Module:
@@ -117,6 +119,19 @@ def _decomposed(scale: float, zero: int, top: int) -> nn.Module:
             return operators.dequantize_per_tensor(q, scale, zero, 0, 255, torch.uint8)
 
     return Decomposed()
+
+
+def _compared(threshold: float, scale: float) -> nn.Module:
+    """Signs as bytes: 2 and 0 with the zero point 1, so that the layer behind runs in an integer kernel."""
+    import torch
+    from torch.ao.quantization.fx import _decomposed as _  # noqa: F401  registers the operators
+
+    class Compared(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            signs = torch.where(x >= threshold, torch.tensor(2, dtype=torch.uint8), torch.tensor(0, dtype=torch.uint8))
+            return torch.ops.quantized_decomposed.dequantize_per_tensor(signs, scale, 1, 0, 255, torch.uint8)
+
+    return Compared()
 
 
 def _clip_integers(proto: onnx.ModelProto) -> None:

@@ -5,6 +5,7 @@ Absolute differences mislead (one rounding step moves an int8 output by its scal
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +15,7 @@ from lessen.artifact.manifest import Fidelity
 from lessen.core.errors import Disagreement
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
     from lessen.artifact.export import Exported
@@ -60,7 +62,8 @@ def tolerance(model: nn.Module) -> Tolerance:
     """What rounding between layers allows; none allows next to nothing."""
     from lessen.ops import layers
 
-    quantizers = (m for m in model.modules() if isinstance(m, layers.ActivationQuantizer | layers.DynamicQuantizer))
+    kinds = (layers.ActivationQuantizer, layers.DynamicQuantizer, layers.SignActivations)
+    quantizers = (m for m in model.modules() if isinstance(m, kinds))
     bits = [int(quantizer.bits) for quantizer in quantizers]
     return (COARSE if min(bits) < 8 else INTEGER) if bits else FLOAT
 
@@ -95,22 +98,25 @@ def compare(model: nn.Module, file: Path, exported: Exported, task: Task) -> Fid
 
 def worst_layer(model: nn.Module, exported: Exported, x: Any) -> tuple[str, float]:
     """Path of the layer whose output in the file is furthest from its output in the model, and its SQNR in dB."""
-    theirs = _file_outputs(exported, x.numpy())
+    theirs = file_outputs(exported.proto, exported.outputs, x.numpy())
     ours = _model_outputs(model, set(theirs), x)
     ratios = {path: sqnr_db(ours[path], theirs[path]) for path in theirs if path in ours}
     return min(ratios.items(), key=lambda pair: pair[1], default=("unknown", float("nan")))
 
 
-def _file_outputs(exported: Exported, x: np.ndarray) -> dict[str, np.ndarray]:
+def file_outputs(source: onnx.ModelProto, outputs: Mapping[str, str], x: np.ndarray) -> dict[str, np.ndarray]:
+    """What layers of a file compute from x (n, ...), by path; outputs: path -> the value's name in the file."""
     import onnx
     import onnxruntime
 
     proto = onnx.ModelProto()
-    proto.CopyFrom(exported.proto)
-    inferred = {v.name: v for v in onnx.shape_inference.infer_shapes(proto).graph.value_info}
-    known = {path: name for path, name in exported.outputs.items() if name in inferred}
+    proto.CopyFrom(source)
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    inferred, given = {v.name: v for v in graph.value_info}, {v.name for v in graph.output}
+    known = {path: name for path, name in outputs.items() if name in inferred or name in given}
     for name in dict.fromkeys(known.values()):
-        proto.graph.output.append(inferred[name])
+        if name not in given:
+            proto.graph.output.append(inferred[name])
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     values = dict(zip(names, session.run(names, {"x": x}), strict=True))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import onnx
 
 WORTH = 0.95  # of a weight's bytes without its zeros left out: a smaller gain is not worth the time to unpack it
-SHARED = {"unpack.flat": np.array([-1], np.int64), "unpack.start": np.array([0], np.int64)}
+# A name that begins with ~ is of this package: no path of a layer does, and names are bytes of the file.
+SHARED = {"~.flat": np.array([-1], np.int64), "~.start": np.array([0], np.int64)}
 LEAST_OPSET = 21  # of 4-bit initializers
 
 
@@ -65,7 +66,7 @@ def weights(model: onnx.ModelProto, folder: str = "") -> Iterator[tuple[str, np.
         n.input[0] for n in model.graph.node if n.op_type == "DequantizeLinear" and any(a.i == 1 for a in n.attribute)
     }
     for name, value in (*_unpacked(model, values), *values.items()):
-        if value.ndim > 1 and not name.startswith("unpack"):
+        if value.ndim > 1 and not name.startswith("~"):
             layer, _, last = name.rpartition(".")
             zero = values.get(f"{layer}.zero") if last == "integers" else None
             if zero is None or not zero.any():
@@ -80,7 +81,7 @@ def _unpacked(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> Iterator
     for node in model.graph.node:
         source = node.input[-1] if node.input else ""
         prefix = source.partition(".")[0]
-        if not prefix.startswith("unpack") or node.output[0].startswith("unpack"):
+        if not prefix.startswith("~") or node.output[0].startswith("~"):
             continue
         if node.op_type == "Cast":  # 4 bits keep their shape
             name = next(n for n in values if n.startswith(f"{prefix}.dense."))
@@ -132,7 +133,7 @@ def _choose(
     for initializer in model.graph.initializer:
         if len(initializer.dims) < 2 or initializer.data_type not in kinds:
             continue
-        value, prefix = numpy_helper.to_array(initializer), f"unpack{len(chosen)}"
+        value, prefix = numpy_helper.to_array(initializer), f"~{len(chosen)}"
         forms = [_Form([initializer])]
         code = narrow.narrowest(value) if value.dtype in (np.int8, np.uint8) and _takes_codes(model) else None
         if code is not None and (tables or code.width == 4):
@@ -172,7 +173,7 @@ def _shared(forms: list[_Form]) -> list[Any]:
     every = {f.code for f in forms if f.code is not None}
     codes = {code for code in every if code.width < 4}
     steps = sorted({code.step for code in every if code in narrow.STEPS})
-    found: list[Any] = [numpy_helper.from_array(np.array(n, np.int32), f"unpack.step{n}") for n in steps]
+    found: list[Any] = [numpy_helper.from_array(np.array(n, np.int32), f"~.step{n}") for n in steps]
     if codes or any(f.packed for f in forms):
         found += [numpy_helper.from_array(v, k) for k, v in SHARED.items()]
     for tensors, nodes in [sparse.table()] * any(f.packed for f in forms) + [c.table() for c in sorted(codes)]:

@@ -63,10 +63,10 @@ class Code(NamedTuple):
         return self.values()[codes.reshape(-1)[:count]]
 
     def table(self) -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
-        """Initializers and nodes that make `unpack.<name>`: (256, values of a byte) of the code's type."""
+        """Initializers and nodes that make `~.<name>`: (256, values of a byte) of the code's type."""
         from onnx import TensorProto, helper, numpy_helper
 
-        p = f"unpack.{self.name}"
+        p = f"~.{self.name}"
         powers = (2 ** (self.width * np.arange(8 // self.width))).astype(np.int32)
         constants = {"powers": powers, "base": np.array(2**self.width, np.int32), "bytes": np.arange(256, dtype="u1")}
         numbers = dict(zip(("first", "between"), self.line, strict=True))
@@ -98,7 +98,7 @@ CODES = tuple(
     for signed in (True, False)
 )
 BY_NAME = {code.name: code for code in CODES}
-STEPS = {code: f"unpack.step{code.step}" for code in CODES if code.width == 4 and code.step > 1}
+STEPS = {code: f"~.step{code.step}" for code in CODES if code.width == 4 and code.step > 1}
 
 
 def narrowest(values: np.ndarray) -> Code | None:
@@ -131,9 +131,9 @@ def bytes_of(code: Code, name: str, count: int, out: str) -> Iterator[onnx.NodeP
         yield helper.make_node("Cast", [f"{name}.1" if code in STEPS else name], [out], to=kind)
         return
     yield helper.make_node("Cast", [name], [f"{name}.0"], to=TensorProto.INT32)
-    yield helper.make_node("Gather", [f"unpack.{code.name}", f"{name}.0"], [f"{name}.1"])
+    yield helper.make_node("Gather", [f"~.{code.name}", f"{name}.0"], [f"{name}.1"])
     whole = count % (8 // code.width) == 0
-    yield helper.make_node("Reshape", [f"{name}.1", "unpack.flat"], [out if whole else f"{name}.2"])
+    yield helper.make_node("Reshape", [f"{name}.1", "~.flat"], [out if whole else f"{name}.2"])
     if not whole:
         yield numpy_helper.from_array(np.array([count], np.int64), f"{name}.size")
-        yield helper.make_node("Slice", [f"{name}.2", "unpack.start", f"{name}.size"], [out])
+        yield helper.make_node("Slice", [f"{name}.2", "~.start", f"{name}.size"], [out])

@@ -166,7 +166,7 @@ def _root(name: str, makers: dict, kinds: dict[str, int]) -> int:
 def _told(computes: str, packed: Shrunk) -> str:
     """With the bits that weights are stored in, where those are fewer than a byte's."""
     count = Counter(packed.bits.values())
-    stored = ", ".join(f"{bits} bits in {n} layers" for bits, n in sorted(count.items()))
+    stored = ", ".join(f"{bits} bit{'s' * (bits > 1)} in {n} layers" for bits, n in sorted(count.items()))
     return f"{computes}; stored in {stored}, bytes from loading on" if stored else computes
 
 

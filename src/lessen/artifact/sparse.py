@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 MOST_VALUES = 2**24 - 1  # float32 counts no further
 CONSTANTS = {
-    "unpack.bytes": np.arange(256, dtype=np.uint8).reshape(-1, 1),
-    "unpack.powers": 2 ** np.arange(8, dtype=np.int32),
-    "unpack.two": np.array(2, np.int32),
-    "unpack.axis": np.array(0, np.int64),
+    "~.bytes": np.arange(256, dtype=np.uint8).reshape(-1, 1),
+    "~.powers": 2 ** np.arange(8, dtype=np.int32),
+    "~.two": np.array(2, np.int32),
+    "~.axis": np.array(0, np.int64),
 }
 
 
@@ -61,10 +61,10 @@ def table() -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
     from onnx import TensorProto, helper, numpy_helper
 
     nodes = [
-        helper.make_node("Cast", ["unpack.bytes"], ["unpack.0"], to=TensorProto.INT32),
-        helper.make_node("Div", ["unpack.0", "unpack.powers"], ["unpack.1"]),
-        helper.make_node("Mod", ["unpack.1", "unpack.two"], ["unpack.2"]),
-        helper.make_node("Cast", ["unpack.2"], ["unpack.table"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["~.bytes"], ["~.0"], to=TensorProto.INT32),
+        helper.make_node("Div", ["~.0", "~.powers"], ["~.1"]),
+        helper.make_node("Mod", ["~.1", "~.two"], ["~.2"]),
+        helper.make_node("Cast", ["~.2"], ["~.table"], to=TensorProto.FLOAT),
     ]
     return [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items()], nodes
 
@@ -82,13 +82,13 @@ def unpacking(packed: Packed, code: narrow.Code | None, name: str, prefix: str) 
         found.append(helper.make_node(kind, inputs, [f"{prefix}.{count}"], **attributes))
         return found[-1].output[0]
 
-    alive = step("Gather", "unpack.table", step("Cast", f"{prefix}.bits", to=TensorProto.INT32))
-    alive = step("Reshape", alive, "unpack.flat")
+    alive = step("Gather", "~.table", step("Cast", f"{prefix}.bits", to=TensorProto.INT32))
+    alive = step("Reshape", alive, "~.flat")
     size = int(packed.shape.prod())
     if size % 8:
         found.append(numpy_helper.from_array(np.array([size], np.int64), f"{prefix}.size"))
-        alive = step("Slice", alive, "unpack.start", f"{prefix}.size")
-    place = step("Mul", step("CumSum", alive, "unpack.axis"), alive)
+        alive = step("Slice", alive, "~.start", f"{prefix}.size")
+    place = step("Mul", step("CumSum", alive, "~.axis"), alive)
     values = f"{prefix}.values"
     if code is None:
         found.append(numpy_helper.from_array(packed.values, values))

@@ -12,6 +12,13 @@ Group = Annotated[
 ]
 Symmetric = Annotated[bool, Doc("zero is the middle of the integers; otherwise each scale has a zero point")]
 Activations = Annotated[Literal[8, 4, "float"], Doc("bits of activations; groups of weights need 'float'")]
+Ends = Annotated[Literal[8, 4, "float"], Doc("bits of the weights of the first and the last layer")]
+SignScale = Annotated[
+    Literal["mean", "learned", "one"], Doc("of a channel: mean size of its living weights, trained from there, or 1")
+]
+SignActivations = Annotated[
+    Literal["float", 8, 1], Doc("bits of activations; 1: signs where these layers read, 8 bits elsewhere")
+]
 Coverage = Annotated[float, Range("share of activations that ranges cover, 1 is min-max", 0.9, 1.0)]
 Ranges = Annotated[Rule, Doc("activation ranges have that share, least squared error, or least information lost")]
 WeightCoverage = Annotated[float, Range("share of weights that ranges cover, 1 is min-max", 0.9, 1.0)]

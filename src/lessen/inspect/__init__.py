@@ -11,17 +11,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lessen.inspect.inside import Inside
     from lessen.inspect.page import write
     from lessen.inspect.request import asked
     from lessen.inspect.side_by_side import Shown, beside
+    from lessen.inspect.stage_errors import errors
     from lessen.inspect.survey import sensitivity
+    from lessen.inspect.tensors import distributions
     from lessen.inspect.words import text
 
-__all__ = ["Shown", "asked", "beside", "sensitivity", "text", "write"]
+__all__ = ["Inside", "Shown", "asked", "beside", "distributions", "errors", "sensitivity", "text", "write"]
 
 _HOME = {
     "Shown": "side_by_side", "asked": "request", "beside": "side_by_side", "sensitivity": "survey", "text": "words",
-    "write": "page",
+    "write": "page", "errors": "stage_errors", "distributions": "tensors", "Inside": "inside",
 }  # fmt: skip
 
 

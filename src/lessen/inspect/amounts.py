@@ -13,6 +13,7 @@ import numpy as np
 from torch import nn
 
 from lessen.analyze.allocation import Term, kept
+from lessen.inspect.bits import stored
 from lessen.inspect.sites import Site
 from lessen.ops import layers, lowrank, sparsity
 from lessen.ops.cost import value_bits
@@ -46,22 +47,22 @@ def amounts(model: nn.Module, kind: str, sites: Sequence[Site], ratios: Sequence
         return _of_channels(model, sites, options)
     real = layers.weighted(model)
     ranked = {t.path: t for t in lowrank.targets(model)[0]}
-    weights, stored = [], []
+    weights, kept_bytes = [], []
     for i, site in enumerate(sites):
         layer = real[site.paths[0]]
-        rows = [_sparse(layer, r) if kind == "prune" else _factored(ranked[site.paths[0]], r) for r in options]
+        rows = [_left(kind, layer, ranked.get(site.paths[0]), r) for r in options]
         weights.append(Term((i,), np.array([w for w, _ in rows], float)))
-        stored.append(Term((i,), np.array([b / 8 for _, b in rows])))
+        kept_bytes.append(Term((i,), np.array([b / 8 for _, b in rows])))
     dense = sum(layer.weight.numel() for layer in real.values())
     now = {
         "weights": sum(real[s.paths[0]].weight.numel() for s in sites),
         "bytes": sum(lowrank.bits(ranked[s.paths[0]]) if kind == "rank" else _bits(real[s.paths[0]]) for s in sites)
         / 8,
     }
-    return {
-        "weights": Amount(dense, dense - now["weights"], tuple(weights)),
-        "bytes": Amount(_stored(model), _stored(model) - now["bytes"], tuple(stored)),
-    }
+    found = {"bytes": Amount(_stored(model), _stored(model) - now["bytes"], tuple(kept_bytes))}
+    if kind != "bits":  # fewer bits leave every weight
+        found["weights"] = Amount(dense, dense - now["weights"], tuple(weights))
+    return found
 
 
 def _stored(model: nn.Module) -> float:
@@ -72,6 +73,13 @@ def _stored(model: nn.Module) -> float:
 
 def _bits(layer: Any) -> int:
     return value_bits(layer, "weight", layer.weight)
+
+
+def _left(kind: str, layer: Any, target: lowrank.Target | None, ratio: float) -> tuple[float, float]:
+    """Weights and bits of one layer at a ratio."""
+    if kind == "bits":
+        return layer.weight.numel(), stored(layer, ratio)
+    return _sparse(layer, ratio) if kind == "prune" or target is None else _factored(target, ratio)
 
 
 def _sparse(layer: Any, ratio: float) -> tuple[float, float]:
@@ -100,20 +108,20 @@ def _of_channels(model: nn.Module, sites: Sequence[Site], options: Sequence[floa
         for path, axis, length in site.segments:
             (columns if axis else rows).setdefault(path, []).append((i, length))
     weights: list[Term] = []
-    stored: list[Term] = []
+    kept_bytes: list[Term] = []
     for path, layer in real.items():
         out, inn = _shares(rows, path, len(layer.weight)), _shares(columns, path, _inputs(layer))
         for (i, a), (j, b) in ((x, y) for x in out for y in inn):
             term = _product(left, layer.weight.numel() * a * b, i, j)
             weights.append(term)
-            stored.append(Term(term.layers, term.table * (_bits(layer) / layer.weight.numel() / 8)))
+            kept_bytes.append(Term(term.layers, term.table * (_bits(layer) / layer.weight.numel() / 8)))
     for path, parts in rows.items():
         for i, length in parts:
-            stored.append(Term((i,), left[i] * length * 4 * _vectors(model.get_submodule(path))))
+            kept_bytes.append(Term((i,), left[i] * length * 4 * _vectors(model.get_submodule(path))))
     width = [Term((i,), left[i] * site.width) for i, site in enumerate(sites)]
     return {
         "weights": _whole(weights, sum(layer.weight.numel() for layer in real.values())),
-        "bytes": _whole(stored, _stored(model)),
+        "bytes": _whole(kept_bytes, _stored(model)),
         "channels": _whole(width, sum(site.width for site in sites)),
     }
 

@@ -33,8 +33,8 @@ def curves(scan: Scan) -> Figure:
     layout = {
         **BASE, "height": 400, "margin": {"l": 52, "r": 12, "t": 16, "b": 48}, "shapes": shapes, "annotations": notes,
         "showlegend": False,
-        "xaxis": {**AXIS, "title": axis_title(AMOUNT[scan.kind]), "tickvals": [0, *scan.ratios],
-                  "ticktext": ["dense", *(f"{r:g}" for r in scan.ratios)], "range": [-0.03, max(scan.ratios) + 0.03]},
+        "xaxis": {**AXIS, "title": axis_title(AMOUNT[scan.kind]), "tickvals": _places(scan),
+                  "ticktext": ["dense", *_ticks(scan)], "range": [-0.03, _places(scan)[-1] + 0.03]},
         "yaxis": {**AXIS, "title": axis_title("validation score, %"),
                   "range": [max(0, 100 * low - 4), min(103, 100 * max(_all(scan)) + 4)]},
     }  # fmt: skip
@@ -55,6 +55,16 @@ def _name_worst(scan: Scan, lines: list[Figure]) -> None:
                  "textfont": {"size": 11, "color": line["line"]["color"]}}  # fmt: skip
 
 
+def _places(scan: Scan) -> list[float]:
+    """Where dense and the ratios stand on the axis; bits, which halve, stand evenly."""
+    even = [i / len(scan.ratios) for i in range(1 + len(scan.ratios))]
+    return even if scan.kind == "bits" else [0.0, *scan.ratios]
+
+
+def _ticks(scan: Scan) -> list[str]:
+    return [scan.amount(r).removesuffix(" bits") for r in scan.ratios]
+
+
 def _all(scan: Scan) -> list[float]:
     return [scan.dense, *(score for row in scan.rows for score in row.scores)]
 
@@ -62,9 +72,10 @@ def _all(scan: Scan) -> list[float]:
 def _line(scan: Scan, row: Row, depth: float) -> Figure:
     colour = "rgb({}, {}, {})".format(*(round(a + (b - a) * depth) for a, b in zip(FIRST, LAST, strict=True)))
     return {
-        "type": "scatter", "mode": "lines+markers", "name": escape(row.path), "x": [0, *scan.ratios],
+        "type": "scatter", "mode": "lines+markers", "name": escape(row.path), "x": _places(scan),
+        "customdata": ["dense", *map(scan.amount, scan.ratios)],
         "y": [100 * scan.dense, *(100 * score for score in row.scores)], "line": {"width": 1.8, "color": colour},
-        "marker": {"size": 5}, "hovertemplate": f"{escape(row.path)}<br>%{{x}}: %{{y:.1f}} %<extra></extra>",
+        "marker": {"size": 5}, "hovertemplate": f"{escape(row.path)}<br>%{{customdata}}: %{{y:.1f}} %<extra></extra>",
     }  # fmt: skip
 
 
@@ -73,12 +84,12 @@ def heatmap(scan: Scan) -> Figure:
     rows = scan.rows[::-1]
     lost = [[100 * (scan.dense - score) for score in row.scores] for row in rows]
     text = [[f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}" for value in line] for line in lost]
-    few = len(rows) <= LABELS
+    few, unit = len(rows) <= LABELS, "bits" if scan.kind == "bits" else "ratio"
     data: dict[str, Any] = {
-        "type": "heatmap", "z": [[max(0.0, v) for v in line] for line in lost], "x": [f"{r:g}" for r in scan.ratios],
+        "type": "heatmap", "z": [[max(0.0, v) for v in line] for line in lost], "x": _ticks(scan),
         "y": list(range(len(rows))), "customdata": [[_about(row)] * len(scan.ratios) for row in rows],
         "colorscale": [[0, "var(--card)"], [1, "var(--prune)"]], "zmin": 0, "xgap": 2, "ygap": 2, "text": text,
-        "hovertemplate": "%{customdata}<br>ratio %{x}: %{text} points lost<extra></extra>",
+        "hovertemplate": f"%{{customdata}}<br>{unit} %{{x}}: %{{text}} points lost<extra></extra>",
         "colorbar": {"title": {"text": "points<br>lost", "font": {"size": 11}}, "thickness": 10, "outlinewidth": 0},
     }  # fmt: skip
     if few:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from lessen.analyze.ranks import Correlation, spearman
+from lessen.inspect.bits import bits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +21,7 @@ HOLDS = 0.95  # of the dense score: the line of the MIT 6.5940 lab
 CLEAR = 0.05  # p value
 WORDS = {
     "prune": "weights set to zero", "channels": "channels removed", "rank": "singular values removed",
+    "bits": "weights in fewer bits",
 }  # fmt: skip
 
 
@@ -60,7 +63,14 @@ class Scan:
 
     def drops(self) -> list[list[float]]:
         """Score lost at option 0 (as it is) and at every ratio; a gain counts as no loss, it is luck."""
-        return [[0.0, *(max(0.0, self.dense - score) for score in row.scores)] for row in self.rows]
+        lost = [[0.0, *(max(0.0, self.dense - score) for score in row.scores)] for row in self.rows]
+        if self.kind == "bits":  # 3 are stored as 4: where they score more it is luck too
+            lost = [list(accumulate(row, max)) for row in lost]
+        return lost
+
+    def amount(self, ratio: float) -> str:
+        """A ratio as people read it."""
+        return amount(self.kind, ratio)
 
 
 def build(
@@ -112,15 +122,17 @@ def _extremes(scan: Scan) -> str:
     if most.drop == least.drop:
         return f"All layers are equally sensitive: each loses {points(most.drop)} on average over the grid."
     return (
-        f"Most sensitive: {named(most)}, which loses {points(most.drop)} on average over the grid and {_held(most)}. "
-        f"Least sensitive: {named(least)}, which {_loses(least.drop)} and {_held(least)}."
+        f"Most sensitive: {named(most)}, which loses {points(most.drop)} on average over the grid "
+        f"and {_held(scan, most)}. "
+        f"Least sensitive: {named(least)}, which {_loses(least.drop)} and {_held(scan, least)}."
     )
 
 
-def _held(row: Row) -> str:
+def _held(scan: Scan, row: Row) -> str:
     if not row.holds:
         return f"falls below {percent(HOLDS)} of the dense score at once"
-    return f"keeps {percent(HOLDS)} of the dense score up to a ratio of {row.holds:g}"
+    limit = f"down to {scan.amount(row.holds)}" if scan.kind == "bits" else f"up to a ratio of {row.holds:g}"
+    return f"keeps {percent(HOLDS)} of the dense score {limit}"
 
 
 def _loses(drop: float) -> str:
@@ -163,6 +175,17 @@ def _certainty(scan: Scan) -> str:
 def named(row: Row) -> str:
     """The layer, with those that change with it."""
     return row.path if len(row.layers) == 1 else f"{row.path} (with {', '.join(row.layers[1:])})"
+
+
+def amount(kind: str, ratio: float) -> str:
+    """A ratio of a scan as people read it.
+
+    >>> amount("bits", 0.875), amount("bits", 0), amount("rank", 0.2)
+    ('4 bits', 'float', '0.2')
+    """
+    if kind != "bits":
+        return f"{ratio:g}"
+    return f"{bits(ratio)} bits" if ratio else "float"
 
 
 def percent(share: float) -> str:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from lessen.report.offline import asset, finite, plotly, policy
 
 if TYPE_CHECKING:
+    from lessen.inspect.inside import Inside
     from lessen.inspect.side_by_side import Beside
     from lessen.inspect.survey import Sensitivity
 
 HERE = "lessen.inspect"
 
 
-def write(found: Sensitivity | Beside, folder: Path | str) -> Path:
-    """Write `sensitivity` or `beside`, as .html and .json, into the folder; returns the page."""
-    from lessen.inspect.survey import Sensitivity
-
-    name, text = ("sensitivity", render) if isinstance(found, Sensitivity) else ("beside", render_beside)
+def write(found: Sensitivity | Beside | Inside, folder: Path | str) -> Path:
+    """Write `sensitivity`, `beside` or `inside`, as .html and .json, into the folder; returns the page."""
+    name = type(found).__name__.lower()
+    text = {"sensitivity": render, "beside": render_beside, "inside": render_inside}[name]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     numbers = json.dumps(found.json(), indent=2, ensure_ascii=False, allow_nan=False)
@@ -49,6 +49,15 @@ def render_beside(found: Beside) -> str:
     from lessen.inspect import drawings, findings, remarks
 
     return _filled("beside", [], found=found, draw=drawings, findings=findings, remarks=remarks)
+
+
+def render_inside(found: Inside) -> str:
+    """The page of errors and distributions as text; it has no script."""
+    from lessen.inspect import causes, drawings, findings, strips, tails
+
+    return _filled(
+        "inside", [], found=found, draw=drawings, findings=findings, causes=causes, tails=tails, strip=strips
+    )
 
 
 def _filled(name: str, scripts: Sequence[str], **values: Any) -> str:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from lessen.analyze.allocation import allocate, least
 from lessen.core.errors import BadField, LessenError
-from lessen.inspect.findings import Row, Scan, percent, points
+from lessen.inspect.bits import bits
+from lessen.inspect.findings import Row, Scan, amount, percent, points
 from lessen.inspect.goals import Goal
 
 if TYPE_CHECKING:
     from lessen.inspect.amounts import Amount
 
-TECHNIQUE = {"prune": "MagnitudePrune", "channels": "ChannelPrune", "rank": "LowRank"}
+TECHNIQUE = {"prune": "MagnitudePrune", "channels": "ChannelPrune", "rank": "LowRank", "bits": "MixedBits"}
 FIELD = "layers"  # of a technique, for (path, ratio) of layers with a ratio of their own
 
 
@@ -55,8 +56,8 @@ class Proposal:
 
     @property
     def layers(self) -> tuple[tuple[str, float], ...]:
-        """(path, ratio) of every layer that changes, as the technique takes them."""
-        return tuple((s.path, s.ratio) for s in self.shares if s.ratio)
+        """(path, ratio) of every layer that changes, or (path, bits), as the technique takes them."""
+        return _layers(self.kind, self.shares)
 
 
 def check(goal: Goal, kind: str, amount: Amount, ratios: Sequence[float]) -> None:
@@ -66,7 +67,7 @@ def check(goal: Goal, kind: str, amount: Amount, ratios: Sequence[float]) -> Non
     furthest = max(ratios) if goal.even else 1 - amount.share(least(counts, amount.terms))
     if (1 - goal.keep) > furthest + 1e-9:
         raise BadField(
-            f"goal {goal} cannot be reached by the scan '{kind}' with ratios up to {max(ratios):g}; "
+            f"goal {goal} cannot be reached by the scan '{kind}' with {_limit(kind, max(ratios))}; "
             f"the furthest is {goal.said(1 - furthest)}"
         )
 
@@ -84,7 +85,7 @@ def propose(goal: Goal, scan: Scan, amount: Amount, together: Callable[[Sequence
     assert choice is not None
     chosen = [options[c] for c in choice]
     shares = tuple(
-        Share(row.path, options[c], loss[c], _reason(row, loss, c, options, goal.even))
+        Share(row.path, options[c], loss[c], _reason(scan, row, loss, c, goal.even))
         for row, loss, c in zip(scan.rows, drops, choice, strict=True)
     )
     even = None
@@ -92,10 +93,9 @@ def propose(goal: Goal, scan: Scan, amount: Amount, together: Callable[[Sequence
         same = options[flat[0]]
         even = Even(same, sum(loss[flat[0]] for loss in drops), together([same] * len(drops)))
     reached = min(chosen) if goal.even else 1 - amount.share(choice)
-    layers = tuple((s.path, s.ratio) for s in shares if s.ratio)
     return Proposal(
         scan.kind, str(goal), goal.said(1 - reached), shares, sum(s.drop for s in shares), scan.dense,
-        together(chosen), even, recipe(scan.kind, layers),
+        together(chosen), even, recipe(scan.kind, _layers(scan.kind, shares)),
     )  # fmt: skip
 
 
@@ -108,18 +108,28 @@ def _even(goal: Goal, amount: Amount, options: Sequence[float], n: int) -> list[
     return None
 
 
-def _reason(row: Row, loss: Sequence[float], c: int, options: Sequence[float], even: bool) -> str:
+def _layers(kind: str, shares: Sequence[Share]) -> tuple[tuple[str, float], ...]:
+    return tuple((s.path, bits(s.ratio) if kind == "bits" else s.ratio) for s in shares if s.ratio)
+
+
+def _limit(kind: str, most: float) -> str:
+    return f"no fewer than {amount(kind, most)}" if kind == "bits" else f"ratios up to {most:g}"
+
+
+def _reason(scan: Scan, row: Row, loss: Sequence[float], c: int, even: bool) -> str:
+    options = [amount(scan.kind, ratio) for ratio in (0.0, *scan.ratios)]
     holds = f"holds {percent(row.share)} of the weights" if row.share >= 0.01 else "holds under 1 % of the weights"
     if even:
         return f"as every layer; alone it costs {points(loss[c])}"
     if c == 0 and not loss[1]:
         return f"kept whole: the goal needs none of it, and it {holds}"
     if c == 0:
-        return f"kept whole: it {holds}, and already {options[1]:g} costs {points(loss[1])}"
+        return f"kept whole: it {holds}, and already {options[1]} costs {points(loss[1])}"
     if c + 1 == len(options):
-        return f"the largest ratio scanned costs {_little(loss[c])}, and it {holds}"
+        furthest = "fewest bits" if scan.kind == "bits" else "largest ratio"
+        return f"the {furthest} scanned costs {_little(loss[c])}, and it {holds}"
     step = loss[c + 1] - loss[c]
-    then = f"{options[c + 1]:g} would cost {points(step)} more" if step > 0 else "the goal needs no more of it"
+    then = f"{options[c + 1]} would cost {points(step)} more" if step > 0 else "the goal needs no more of it"
     return f"costs {_little(loss[c])}, {then}; it {holds}"
 
 
@@ -128,7 +138,7 @@ def _little(drop: float) -> str:
 
 
 def recipe(kind: str, layers: tuple[tuple[str, float], ...]) -> str:
-    """The recipe's text, when its technique takes (path, ratio) pairs: these layers change, and no others."""
+    """The recipe's text, when its technique takes (path, ratio) or (path, bits) pairs: no other layer changes."""
     from lessen import catalog
 
     technique = catalog.technique(TECHNIQUE[kind])

@@ -9,23 +9,29 @@ from lessen.core.errors import BadField
 
 def asked(
     sensitivity: str, goals: Sequence[str], layers: Sequence[str], quick: bool, others: Sequence[str], at: str,
-    images: int | None,
+    images: int | None, errors: bool = False, distributions: bool = False,
 ) -> list[str]:  # fmt: skip
     """The scans that are asked for. Errors: BadField, UnknownName; also for an option without what it belongs to."""
     from lessen.inspect import side_by_side, survey
 
-    if not (sensitivity or others):
+    if errors and not others:
+        raise BadField("--errors belongs to --beside, which names the quantized form; add it or leave --errors out")
+    if not (sensitivity or others or distributions):
         raise BadField(
-            "nothing is asked for; give --sensitivity prune to scan the layers, or --beside ARTIFACT to compare models"
+            "nothing is asked for; give --sensitivity prune to scan the layers, --beside ARTIFACT to compare models, "
+            "or --distributions to see outliers"
         )
     alone = {"--goal": goals, "--layer": layers, "--quick": quick} if not sensitivity else {}
-    alone |= {"--at": at, "--images": images is not None} if not others else {}
+    alone |= {"--at": at} if not others else {}
+    alone |= {"--images": images is not None} if not (others or distributions) else {}
     for option, given in alone.items():
         if given:
-            needs = "--sensitivity" if others else "--beside"
+            needs = "--beside" if option in ("--at", "--images") else "--sensitivity"
             raise BadField(f"{option} belongs to {needs}, which is not given; add it or leave {option} out")
     if others:
         side_by_side.check(len(others), side_by_side.IMAGES if images is None else images)
+    if distributions and images is not None and images < 2:
+        raise BadField(f"images = {images} must be at least 2: percentiles of one image say nothing of others")
     kinds = [kind.strip() for kind in sensitivity.split(",")] if sensitivity else []
     survey.check(kinds, goals)
     return kinds

@@ -28,19 +28,24 @@ LONGEST = 24  # letters of a folder's name that still is a name
 
 @dataclass(frozen=True)
 class Shown:
-    """A model under a short name; about: what was done to it. fingerprint: of the data it was trained on, if known."""
+    """A model under a short name; about: what was done to it. fingerprint: of the data it was trained on, if known.
+
+    file: what is shipped of it, if anything is.
+    """
 
     name: str
     model: nn.Module
     about: str = ""
     fingerprint: str = ""
+    file: Path | None = None
 
     @staticmethod
     def of(artifact: Artifact, name: str = "") -> Shown:
         """An artifact's model; a path is named by its last part, or by its techniques where that is a long name."""
         known, last = artifact.manifest, Path(name or artifact.folder).resolve().name
-        short_name = last if len(last) <= LONGEST else short(known.recipe)
-        return Shown(short_name, artifact.model(), known.recipe or "baseline", known.task_fingerprint)
+        file = next((f for f in artifact.runnable if f.suffix == ".onnx"), None)
+        named, about = last if len(last) <= LONGEST else short(known.recipe), known.recipe or "baseline"
+        return Shown(named, artifact.model(), about, known.task_fingerprint, file)
 
 
 @dataclass(frozen=True)
@@ -92,11 +97,11 @@ def beside(
 
     images = IMAGES if images is None else images
     check(len(shown) - 1, images)
-    names = _distinct([s.name for s in shown])
+    names = distinct([s.name for s in shown])
     index = positions(task, images, seed, "beside")
     x, y = samples(task, index)
     models = [private(s.model, task) for s in shown]
-    _same_question(models, names, task, x)
+    same_question(models, names, task, x)
     views, unseen = None, ""
     try:
         views = attention.views(models, names, task.inputs, x, y, index.tolist(), at=at, seed=seed, progress=progress)
@@ -123,7 +128,7 @@ def check(others: int, images: int) -> None:
         raise BadField(f"images = {images} must be at least 2: a map is compared with that of another image")
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct(names: Sequence[str]) -> list[str]:
     """Equal names get a number."""
     found: list[str] = []
     for name in names:
@@ -134,7 +139,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def _same_question(models: Sequence[nn.Module], names: Sequence[str], task: Task, x: Tensor) -> None:
+def same_question(models: Sequence[nn.Module], names: Sequence[str], task: Task, x: Tensor) -> None:
     """Every model takes the task's samples and answers with its classes."""
     import torch
 

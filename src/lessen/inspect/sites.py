@@ -1,4 +1,4 @@
-"""What a scan changes, one place at a time: a layer's weights, a group of coupled channels, a layer's rank.
+"""What a scan changes, one place at a time: a layer's weights or their bits, a group of coupled channels, a rank.
 
 A change is a list of edits, tensors put into a layer's slots for a while. Removed channels are simulated: every layer
 that reads them gets a mask over those inputs, which is what the cut model computes, except behind a layer norm (its
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lessen.core.errors import Refused
+from lessen.inspect import bits
 from lessen.ops import channel_groups, channel_scores, channels, layers, lowrank, sparsity
 
 Layer = layers.Conv2d | layers.Linear
@@ -77,7 +78,7 @@ def sites(model: nn.Module, kind: str, sample: Tensor) -> tuple[list[Site], list
 
     Errors: Refused when there is none.
     """
-    find = {"prune": _weights, "channels": _channels, "rank": _ranks}[kind]
+    find = {"prune": _weights, "channels": _channels, "rank": _ranks, "bits": bits.find}[kind]
     found, notes = find(model, sample)
     if not found:
         raise Refused(

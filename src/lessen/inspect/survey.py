@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from lessen.analyze.ranks import Correlation
+from lessen.analyze.ranks import Correlation, spearman
 from lessen.core.errors import BadField, UnknownName
 from lessen.core.run import silent
-from lessen.inspect import findings, proposal
+from lessen.inspect import bits, findings, proposal
 from lessen.inspect.findings import Scan
 from lessen.inspect.goals import Goal
 from lessen.inspect.proposal import Proposal
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
     from lessen.inspect.sites import Site
 
 TENTHS = tuple(i / 10 for i in range(1, 10))
-GRID = {"prune": TENTHS[3:], "channels": TENTHS, "rank": TENTHS}  # prune: the MIT 6.5940 lab's, 0.4 to below 1.0
-COARSE = {"prune": (0.5, 0.7, 0.9), "channels": (0.2, 0.4, 0.6, 0.8), "rank": (0.2, 0.4, 0.6, 0.8)}
+GRID = {
+    "prune": TENTHS[3:],
+    "channels": TENTHS,
+    "rank": TENTHS,
+    "bits": tuple(map(bits.ratio, bits.LEVELS)),
+}  # prune: the MIT 6.5940 lab's, 0.4 to below 1.0
+COARSE = {
+    "prune": (0.5, 0.7, 0.9), "channels": (0.2, 0.4, 0.6, 0.8), "rank": (0.2, 0.4, 0.6, 0.8),
+    "bits": tuple(map(bits.ratio, bits.COARSE)),
+}  # fmt: skip
 QUICK = 5  # a fifth of the images, on the coarse grid: a tenth of the passes
 
 
@@ -69,8 +77,8 @@ def sensitivity(
 ) -> Sensitivity:  # fmt: skip
     """Scan every layer, or those in `layers`, on the validation images; the model stays as it is.
 
-    kinds: "prune", "channels", "rank". goals: texts such as "weights_removed=0.7", each solved for every kind that
-    can reach it. Errors: UnknownName, BadField, BadData for a task without validation images, Refused.
+    kinds: "prune", "channels", "rank", "bits". goals: texts such as "weights_removed=0.7", each solved for every
+    kind that can reach it. Errors: UnknownName, BadField, BadData for a task without validation images, Refused.
     """
     wanted = check(kinds, goals)
     x, y = _images(task, quick)
@@ -83,6 +91,7 @@ def sensitivity(
         for goal, i in jobs
     ]
     agreements = [(a.kind, b.kind, findings.between(a, b)) for a, b in combinations(scans, 2)]
+    agreements += [a for plan, scan in zip(plans, scans, strict=True) for a in _foretold(own, task, plan, scan)]
     name = str(getattr(model, "builder", type(model).__name__))
     return Sensitivity(name, task.text, quick, tuple(scans), tuple(agreements), tuple(proposals))
 
@@ -159,6 +168,13 @@ def _scan(
     return findings.build(
         plan.kind, plan.ratios, paths, weights, sum(sizes.values()), answers.dense, answers.changed, notes
     )
+
+
+def _foretold(model: nn.Module, task: Task, plan: _Plan, scan: Scan) -> Iterator[tuple[str, str, Correlation]]:
+    """How the measured ranking of bits agrees with what is foretold without a pass for each."""
+    if plan.kind == "bits":
+        for name, values in bits.proxies(model, task, plan.sites, plan.ratios).items():
+            yield plan.kind, name, spearman(values, [row.drop for row in scan.rows])
 
 
 def _together(model: nn.Module, task: Task, plan: _Plan, x: Tensor, y: Tensor) -> Callable[[Sequence[float]], float]:

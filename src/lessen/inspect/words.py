@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from lessen.inspect.findings import points
+from lessen.inspect.findings import amount, points
 
 if TYPE_CHECKING:
+    from lessen.inspect.inside import Inside
     from lessen.inspect.proposal import Proposal
     from lessen.inspect.side_by_side import Beside
     from lessen.inspect.survey import Sensitivity
 
-AMOUNT = {"prune": "sparsity", "channels": "channels removed", "rank": "rank removed"}
+AMOUNT = {"prune": "sparsity", "channels": "channels removed", "rank": "rank removed", "bits": "bits"}
 
 
-def text(found: Sensitivity | Beside) -> str:
+def text(found: Sensitivity | Beside | Inside) -> str:
     """All findings, and the proposals of a scan."""
     return "\n".join([*found.sentences(), *(line for p in getattr(found, "proposals", ()) for line in _table(p))])
 
@@ -24,7 +25,7 @@ def _table(p: Proposal) -> Iterator[str]:
     yield f"\nFor {p.goal} by {p.kind} (reaches {p.reached}):"
     width = max(len(s.path) for s in p.shares)
     for s in p.shares:
-        yield f"    {s.path.ljust(width)}  {s.ratio:4g}  {s.reason}"
+        yield f"    {s.path.ljust(width)}  {amount(p.kind, s.ratio):>{6 if p.kind == 'bits' else 4}}  {s.reason}"
     yield from summary(p)
     if p.recipe:
         yield f"    {p.recipe}"
@@ -38,8 +39,8 @@ def summary(p: Proposal) -> list[str]:
     ]
     if p.even:
         said.append(
-            f"The same ratio everywhere, {p.even.ratio:g}: {score(p.even.score)}; "
-            f"layer by layer {points(p.even.summed)}."
+            f"The same {'bits' if p.kind == 'bits' else 'ratio'} everywhere, {amount(p.kind, p.even.ratio)}: "
+            f"{score(p.even.score)}; layer by layer {points(p.even.summed)}."
         )
     return said
 

@@ -46,16 +46,16 @@ def spans(
     places = [("out", p) for p in outputs] + [("in", p) for p in inputs]
     share = share if rule == "coverage" else 1.0
     seen: dict[Place, list[Span]] = {place: [] for place in places}
-    _watch(model, x, places, lambda place, value: seen[place].append(batch_span(value, share)))
+    watch(model, x, places, lambda place, value: seen[place].append(batch_span(value, share)))
     joined = {place: _join(found, share) for place, found in seen.items() if found}
     if rule != "coverage":
         histograms = {place: Histogram.empty(float(low), float(high)) for place, (low, high) in joined.items()}
-        _watch(model, x, places, lambda place, value: histograms[place].add(value.cpu()))
+        watch(model, x, places, lambda place, value: histograms[place].add(value.cpu()))
         joined = {place: histogram.span(rule, bits) for place, histogram in histograms.items()}
     return {p: s for (k, p), s in joined.items() if k == "out"}, {p: s for (k, p), s in joined.items() if k == "in"}
 
 
-def _watch(model: nn.Module, x: Tensor, places: list[Place], see: Callable[[Place, Tensor], None]) -> None:
+def watch(model: nn.Module, x: Tensor, places: list[Place], see: Callable[[Place, Tensor], None]) -> None:
     """Run the samples in batches of 128 and show every tensor at these places."""
 
     def look(place: Place) -> Any:

@@ -20,6 +20,8 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
         if isinstance(module, layers.WeightQuantizer):
             bits += 0 if module.zero is None else module.zero.numel() * module.stored_bits
             bits += 0 if module.columns is None else module.columns.numel() * 8
+        elif isinstance(module, layers.SignWeights) and not isinstance(module.scale, nn.Parameter):
+            bits += 32 * module.scale.numel()
         for name, value in module.named_parameters(recurse=False):
             bits += value_bits(module, name, value)
             if not quantizer:
@@ -32,7 +34,8 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
 def value_bits(module: nn.Module, name: str, value: Tensor) -> int:
     """Bits of one parameter in the file: the quantizer's where it has one, else those of its type."""
     if name == "weight" and isinstance(module, layers.Conv2d | layers.Linear) and module.wq is not None:
-        return value.numel() * module.wq.stored_bits
+        beside = int(module.mask is not None and module.wq.stored_bits == 1)  # signs have no room for a zero
+        return value.numel() * (module.wq.stored_bits + beside)
     if isinstance(module, layers.WeightQuantizer):
         return value.numel() * module.bits_of_scale
     return value.numel() * value.element_size() * 8

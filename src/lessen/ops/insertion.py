@@ -41,7 +41,7 @@ class Plan:
 def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
     """Do so in place, and tell the run. Errors: Refused, BadField or BadData, each before anything was changed."""
     layers.own(model)
-    _check(model, plan)
+    check(model, plan)
     x = calibration.samples(task, plan.samples) if plan.activations or plan.correct_bias else None
     if plan.equalize:
         run.details["equalized"] = equalization.equalize(model)
@@ -80,7 +80,8 @@ def unquantized(model: nn.Module) -> list[str]:
     ]
 
 
-def _check(model: nn.Module, plan: Plan) -> None:
+def check(model: nn.Module, plan: Plan) -> None:
+    """Whether this model can take it. Errors: Refused, BadField."""
     if plan.group and plan.activations:
         raise BadField(
             f"{plan.name}.group = {plan.group} needs activations='float': integer kernels take one scale for a row"
@@ -139,6 +140,8 @@ def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
             layer.wq = layers.WeightQuantizer.fitting(
                 layer, bits, group=plan.group, symmetric=plan.symmetric, rule=rule, share=plan.weight_coverage
             )
+        elif bits == 16 and layer.wq is None:
+            layer.wq = layers.HalfQuantizer.fitting(layer)
         told[path] = 32 if layer.wq is None else layer.wq.bits
 
 

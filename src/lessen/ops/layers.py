@@ -20,6 +20,8 @@ from lessen.ops.quantizers import DynamicQuantizer as DynamicQuantizer
 from lessen.ops.quantizers import HalfQuantizer as HalfQuantizer
 from lessen.ops.quantizers import Quantizer as Quantizer
 from lessen.ops.quantizers import WeightQuantizer as WeightQuantizer
+from lessen.ops.sign_quantizers import SignActivations as SignActivations
+from lessen.ops.sign_quantizers import SignWeights as SignWeights
 
 
 class _Site(nn.Module):

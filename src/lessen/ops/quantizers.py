@@ -173,6 +173,12 @@ class HalfQuantizer(Quantizer):
         super().__init__()
         self.kind, self.bits, self.stored_bits = kind, 16, 16
 
+    @classmethod
+    def fitting(cls, layer: Conv2d | Linear) -> HalfQuantizer:
+        """float16, or bfloat16 where a weight is too large for it."""
+        half = cls("float16")
+        return half if bool(torch.isfinite(half(layer.weight.detach())).all()) else cls("bfloat16")
+
     @property
     def dtype(self) -> torch.dtype:
         return {"float16": torch.float16, "bfloat16": torch.bfloat16}[self.kind]

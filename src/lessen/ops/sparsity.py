@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lessen.core.errors import Refused
 from lessen.ops import layers
 from lessen.ops.saliency import Score, magnitudes
 
@@ -228,3 +229,13 @@ def _unreduced(value: Tensor, weight: Tensor) -> Tensor:
         return value
     out, inn, kh, kw = weight.shape
     return value.view(out, kh, kw, inn).permute(0, 3, 1, 2).contiguous()
+
+
+def refuse_signs(weights: Weights, name: str) -> None:
+    """Errors: Refused where a layer without a mask has 1-bit weights: its zeros would take more bits than it has."""
+    for path, layer in weights.items():
+        if layer.mask is None and layer.wq is not None and layer.wq.bits == 1:
+            raise Refused(
+                f"{name} cannot follow 1-bit weights ('{path}') because a zero beside the signs takes a second bit, so "
+                f"the file would grow; do {name} first"
+            )

@@ -73,6 +73,7 @@ class MagnitudePrune(Technique):
         if not weights:
             raise Refused("MagnitudePrune finds no convolution or linear layer in this model; prune one that has some")
         self._check(tuple(weights))
+        sparsity.refuse_signs(weights, "MagnitudePrune")
         goal = sparsity.Goal(self.sparsity, self.threshold, self.scope, self.floor, self.layers)
         seed, start = torch.initial_seed(), sparsity.zeros(weights)
 

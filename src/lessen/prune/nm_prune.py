@@ -45,6 +45,7 @@ class NMPrune(Technique):
         for path in self.whole:
             if path not in weights:
                 raise UnknownName("layer in NMPrune.whole", path, weights)
+        sparsity.refuse_signs(weights, "NMPrune")
         chosen = {path: layer for path, layer in weights.items() if path not in self.whole}
         scores = saliency.scores(model, self.criterion, task, torch.initial_seed())
         for path, mask in sparsity.group_masks(chosen, self.n, self.m, scores).items():

@@ -65,11 +65,22 @@ def _arms(f: Finding) -> list[str]:
     if clear:
         each = [f"{c.arm} scores {change(c)} (95 % {reach(c)})" for c in clear]
         said.append(f"Against {first.arm} ({words.spread(first.test)} on test), {words.listed(each)}: clear.")
-    if rest:
-        each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in rest]
-        hidden = f"; {unseen(rest)}" if unseen(rest) else ""
+    leaning = [c for c in rest if _leaning(c)]
+    if leaning:
+        each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in leaning]
+        tests = words.plural(len(f.contrasts), "test")
+        said.append(f"Different by the interval alone, not clear after correction over {tests}: {words.listed(each)}.")
+    level = [c for c in rest if c not in leaning]
+    if level:
+        each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in level]
+        hidden = f"; {unseen(level)}" if unseen(level) else ""
         said.append(f"Not clearly different from {first.arm}: {words.listed(each)}{hidden}.")
     return [*said, _recovered(f), _dearer(f)]
+
+
+def _leaning(c: Contrast) -> bool:
+    """The interval lacks zero, but the corrected test says nothing."""
+    return not c.clear and not c.low <= 0 <= c.high
 
 
 def _recovered(f: Finding) -> str:
@@ -141,7 +152,11 @@ def _met(f: Finding, arm: str) -> str:
             sizes = sorted(abs(c.value) for c in found)
             by = words.points(sizes[-1]) if len(found) == 1 else f"{100 * sizes[0]:.1f} to {words.points(sizes[-1])}"
             parts.append(f"clearly {word} at {words.listed([at[c.against] for c in found])} (by {by})")
-    rest = [c for c in met if not c.clear]
+    leaning = [c for c in met if _leaning(c)]
+    if leaning:
+        where = words.listed([at[c.against] for c in leaning])
+        parts.append(f"different by the interval alone, not clear after correction, at {where}")
+    rest = [c for c in met if not c.clear and c not in leaning]
     if rest:
         where = words.listed([at[c.against] for c in rest])
         hidden = f" ({unseen(rest)})" if unseen(rest) else ""

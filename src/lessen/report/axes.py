@@ -60,3 +60,12 @@ def axis(finding: Finding) -> Axis:
 def _label(finding: Finding, x: float) -> str:
     text = position(finding, x).replace(words.THIN, " ")
     return text.removesuffix(" %")  # which the title says
+
+
+def look(i: int) -> tuple[int, int]:
+    """Colour and shape, each of six, of the i-th arm: 36 arms can be told apart.
+
+    >>> [look(i) for i in (0, 5, 6)]
+    [(0, 0), (5, 5), (0, 1)]
+    """
+    return i % 6, (i + i // 6) % 6

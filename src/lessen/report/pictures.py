@@ -12,7 +12,7 @@ from typing import Any
 from lessen.analyze.findings import Finding
 from lessen.analyze.points import Point
 from lessen.report import scores
-from lessen.report.axes import at, axis
+from lessen.report.axes import at, axis, look
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
 DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
@@ -54,7 +54,8 @@ def draw(f: Finding, n: int, of_validation: int, file: Path) -> bool:
 
 
 def _style(i: int) -> dict[str, Any]:
-    return {"color": COLOURS[i % 6], "linestyle": DASHES[i % 6], "marker": MARKS[i % 6], "markersize": 4.5}
+    colour, shape = look(i)
+    return {"color": COLOURS[colour], "linestyle": DASHES[shape], "marker": MARKS[shape], "markersize": 4.5}
 
 
 def _convergence(ax: Any, f: Finding, n: int) -> None:
@@ -79,7 +80,7 @@ def _seeds(ax: Any, f: Finding, n: int) -> None:
         values, ends = [scores.wrong(v, n) for v in test.values], [scores.wrong(e, n) for e in p.interval or ()]
         ax.plot(values, [row + 0.22] * len(values), ".", color=COLOURS[i % 6], alpha=0.6)
         ax.plot(ends, [row] * len(ends), color=COLOURS[i % 6])
-        ax.plot([scores.wrong(test.mean, n)], [row], marker=MARKS[i % 6], color=COLOURS[i % 6], markersize=6)
+        ax.plot([scores.wrong(test.mean, n)], [row], marker=MARKS[look(i)[1]], color=COLOURS[i % 6], markersize=6)
         wrongs += values + ends
     _dense(ax, f, "test", n, wrongs, across=False)
     ax.set_yticks(range(len(shown)), [p.arm for _, p, _ in shown])

@@ -10,7 +10,7 @@ from lessen.analyze.findings import Finding
 from lessen.analyze.points import Point
 from lessen.report import scores, words
 from lessen.report.answers import position
-from lessen.report.axes import at, axis
+from lessen.report.axes import at, axis, look
 from lessen.report.figures import AXIS, BASE, Figure, named, wrap
 
 COLOURS = tuple(f"var(--arm{letter})" for letter in "abcdef")
@@ -31,7 +31,8 @@ def figures(finding: Finding, n: int, of_validation: int) -> list[tuple[str, Fig
 
 def style(i: int) -> dict[str, Any]:
     """Colour, dash and symbol of the i-th arm."""
-    return {"colour": COLOURS[i % 6], "dash": DASHES[i % 6], "symbol": SYMBOLS[i % 6]}
+    colour, shape = look(i)
+    return {"colour": COLOURS[colour], "dash": DASHES[shape], "symbol": SYMBOLS[shape]}
 
 
 def _convergence(f: Finding, n: int) -> Figure | None:

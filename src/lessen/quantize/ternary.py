@@ -1,0 +1,49 @@
+"""Weights of three levels, -1, 0 and 1 times a scale for each channel (Li & Liu 2016, TWN, arXiv:1605.04711).
+
+Int2 covers ranges; here the threshold is 0.7 mean |w|, and the scale the mean of what lives. Two bits a weight stand in
+the file, or one for each and one for each that lives where that is less; from loading on they are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from lessen.core.quantizing import Coverage, Ends, Ranges, SignActivations, SignScale
+from lessen.core.run import Run
+from lessen.core.task import Task
+from lessen.core.technique import Technique
+from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+
+
+class Ternary(Technique):
+    """Weights of three levels but in the first and last layer, then training; activations float, 8 bits, or signs."""
+
+    paper: ClassVar[str] = "Li & Liu 2016, arXiv:1605.04711"
+    trains: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ("epochs",)
+
+    epochs: Epochs = 10
+    activations: SignActivations = "float"
+    scale: SignScale = "mean"
+    ends: Ends = 8
+    coverage: Coverage = 1.0
+    ranges: Ranges = "coverage"
+    lr: Rate = 0.03
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    weight_decay: Decay = 5e-4
+    smoothing: Smoothing = 0.0
+    augment: Augment = True
+
+    def _apply(self, model: Any, task: Task, run: Run) -> Any:
+        from lessen.ops import sign_insertion, train
+
+        plan = sign_insertion.Plan(
+            "Ternary", 2, self.scale, ends=None if self.ends == "float" else self.ends,
+            activations=None if self.activations == "float" else self.activations, ranges=self.ranges,
+            coverage=self.coverage,
+        )  # fmt: skip
+        told = {k: v for k, v in self if k in train.Plan.__dataclass_fields__}
+        return sign_insertion.train_signs(model, task, run, plan, train.Plan(**told))
