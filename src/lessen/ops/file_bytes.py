@@ -20,9 +20,9 @@ PAIR = 195  # QuantizeLinear, DequantizeLinear, their scale and zero point
 CLIP = 55  # activations of fewer than 8 bits
 NAME = 18  # a quantized tensor's name is so much longer, wherever it is read
 AXIS, TO = 13, 11  # attributes
-APART = 98  # in codes the zero stands apart from the values that are not
+APART = 73  # in codes the zero stands apart from the values that are not
 SPARSE = 0.95  # of the dense bytes, from which on zeros are left out (artifact/forms.py)
-TABLES = {"zeros": 613, "1": 716, "2": 625}  # made once for all layers that are unpacked through them
+TABLES = {"zeros": 533, "1": 668, "2": 617}  # made once for all layers that are unpacked through them
 NODES: dict[type[nn.Module], int] = {
     layers.ReLU: 26, layers.ReLU6: 60, layers.SiLU: 60, layers.GELU: 50, layers.Sigmoid: 28, layers.Add: 36,
     layers.Mul: 36, layers.Cat: 60, layers.MaxPool2d: 170, layers.AvgPool2d: 150, layers.AdaptiveAvgPool2d: 112,
@@ -89,25 +89,25 @@ def of_layer(path: str, layer: layers.Conv2d | layers.Linear, quantizer: Any, *,
 def _values(name: int, dims: tuple[int, ...], n: int, bits: int, living: int, symmetric: bool) -> Size:
     """The values in their smallest form: as they are, in codes of few bits, or without the zeros."""
     kept = _code(living, 1 if bits == 2 and symmetric else bits) + (APART if bits < 8 else bits // 8)
-    zeros = 25 + -(-n // 8) + _tensor(13, dims[:1], 8 * len(dims)) + 358 + name + kept
+    zeros = 20 + -(-n // 8) + _tensor(8, dims[:1], 8 * len(dims)) + 253 + name + kept + (0 if n % 8 == 0 else 57)
     tables = {"zeros", *({"1"} if bits < 3 and symmetric else {str(bits)} if bits < 3 else ())}
     dense = Size(_tensor(name + {16: 5, 32: 7}.get(bits, 9), dims, n * max(bits, 8) // 8))
     if bits < 3:
-        code = Size(_code(n, bits) + _tensor(13, dims[:1], 8 * len(dims)) + name + 51, frozenset({str(bits)}))
+        code = Size(_code(n, bits) + _tensor(8, dims[:1], 8 * len(dims)) + name + 41, frozenset({str(bits)}))
         dense = min(dense, code, key=lambda s: s.bytes)
     elif bits == 4:
-        dense = min(dense, Size(_tensor(16, dims, -(-n // 2)) + _node(4, (16,), name + 9, TO)))
+        dense = min(dense, Size(_tensor(11, dims, -(-n // 2)) + _node(4, (11,), name + 9, TO)))
     return Size(zeros, frozenset(tables)) if zeros <= SPARSE * dense.bytes else dense
 
 
 def _code(count: int, bits: int) -> int:
     """Flat values of so many bits, and the nodes that make bytes of them where they are less."""
-    data = _tensor(17, (count,), -(-count * bits // 8))
+    data = _tensor(12, (count,), -(-count * bits // 8))
     if bits >= 8:
         return data
     if bits == 4:
-        return data + _node(4, (16,), 14, TO)
-    return data + 176 + (0 if count % (8 // bits) == 0 else 123)
+        return data + _node(4, (11,), 9, TO)
+    return data + 154 + (0 if count % (8 // bits) == 0 else 111)
 
 
 def _scaling(name: int, out: int, dims: tuple[int, ...], integer: bool) -> int:
