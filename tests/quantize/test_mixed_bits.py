@@ -20,7 +20,7 @@ def mixed(**fields) -> Technique:
 
 @pytest.mark.parametrize("by", ["fisher", "hessian", "variance"])
 def test_a_budget_of_average_bits_is_kept_and_told(digits, trained, by):
-    model, record = mixed(by=by, budget=5.0, samples=32, draws=4).apply(trained, digits)
+    model, record = mixed(by=by, budget=5.0, looks=32, draws=4).apply(trained, digits)
     told = record.details
     bits = {p: m.wq.bits for p, m in layers.weighted(model).items()}
     assert told["bits"] == bits and len(set(bits.values())) > 1
@@ -34,7 +34,7 @@ def test_a_budget_of_average_bits_is_kept_and_told(digits, trained, by):
 
 
 def test_a_budget_of_bytes_is_that_of_the_packed_file(digits, trained, baseline, tmp_path):
-    model, record = mixed(budget=0.28, of="bytes kept", samples=32, choices=(8, 4, 2)).apply(trained, digits)
+    model, record = mixed(budget=0.28, of="bytes kept", looks=32, choices=(8, 4, 2)).apply(trained, digits)
     artifact = pack(model, digits, tmp_path / "mixed", recipe="MixedBits()", records=(record,))
     real = artifact.runnable[0].stat().st_size
     reached = load(artifact.folder).manifest.records[0].details["reached"]
@@ -47,7 +47,7 @@ def test_a_budget_of_bytes_is_that_of_the_packed_file(digits, trained, baseline,
 def test_a_larger_budget_has_no_larger_loss(digits, trained):
     losses = []
     for budget in (2.5, 4.0, 8.0):
-        _, record = mixed(budget=budget, samples=16).apply(trained, digits)
+        _, record = mixed(budget=budget, looks=16).apply(trained, digits)
         losses.append(record.details["objective"])
     assert losses == sorted(losses, reverse=True)
 
@@ -67,13 +67,13 @@ def test_only_what_is_given_changes(digits, trained):
 
 
 def test_a_layer_by_hand_is_part_of_the_budget(digits, trained):
-    _, record = mixed(budget=5.0, layers=(("features.stage3.0.body.1.conv", 8),), samples=16).apply(trained, digits)
+    _, record = mixed(budget=5.0, layers=(("features.stage3.0.body.1.conv", 8),), looks=16).apply(trained, digits)
     assert record.details["bits"]["features.stage3.0.body.1.conv"] == 8
     assert record.details["reached"]["average bits"] <= 5.0
 
 
 def test_it_trains_afterwards(digits, trained):
-    recipe = "MixedBits(budget=2.5, samples=32, choices=(8, 4, 2)) >> Finetune(epochs=2, lr=0.02)"
+    recipe = "MixedBits(budget=2.5, looks=32, choices=(8, 4, 2)) >> Finetune(epochs=2, lr=0.02)"
     model, records = catalog.recipe(recipe).apply(trained, digits)
     assert records[1].score > records[0].score
     assert {p: m.wq.bits for p, m in layers.weighted(model).items()} == records[0].details["bits"]
@@ -81,7 +81,7 @@ def test_it_trains_afterwards(digits, trained):
 
 def test_halves_are_chosen_with_float_activations_alone(digits, trained):
     for activations, most in ((8, 8), ("float", 16)):
-        _, record = mixed(budget=9.0, samples=16, activations=activations).apply(trained, digits)
+        _, record = mixed(budget=9.0, looks=16, activations=activations).apply(trained, digits)
         assert max(record.details["bits"].values()) == most
     halves, _ = catalog.recipe("Float16()").apply(trained, digits)
     _, record = mixed(by="variance").apply(halves, digits)

@@ -98,9 +98,12 @@ def compare(model: nn.Module, file: Path, exported: Exported, task: Task) -> Fid
 
 def worst_layer(model: nn.Module, exported: Exported, x: Any) -> tuple[str, float]:
     """Path of the layer whose output in the file is furthest from its output in the model, and its SQNR in dB."""
+    from lessen.ops.watching import recorded
+
     theirs = file_outputs(exported.proto, exported.outputs, x.numpy())
-    ours = _model_outputs(model, set(theirs), x)
-    ratios = {path: sqnr_db(ours[path], theirs[path]) for path in theirs if path in ours}
+    known = [("out", path) for path, _ in model.named_modules() if path in theirs]
+    _, ours = recorded(model, x, known)
+    ratios = {path: sqnr_db(found[-1].numpy(), theirs[path]) for (_, path), found in ours.items()}
     return min(ratios.items(), key=lambda pair: pair[1], default=("unknown", float("nan")))
 
 
@@ -121,21 +124,3 @@ def file_outputs(source: onnx.ModelProto, outputs: Mapping[str, str], x: np.ndar
     names = [o.name for o in session.get_outputs()]
     values = dict(zip(names, session.run(names, {"x": x}), strict=True))
     return {path: np.asarray(values[name]) for path, name in known.items()}
-
-
-def _model_outputs(model: nn.Module, paths: set[str], x: Any) -> dict[str, np.ndarray]:
-    import torch
-
-    seen: dict[str, np.ndarray] = {}
-
-    def keep(path: str) -> Any:
-        return lambda module, inputs, output: seen.__setitem__(path, output.detach().numpy())
-
-    handles = [m.register_forward_hook(keep(path)) for path, m in model.named_modules() if path in paths]
-    try:
-        with torch.inference_mode():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen

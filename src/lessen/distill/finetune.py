@@ -41,4 +41,4 @@ class Finetune(Technique):
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.ops import layers, train
 
-        return train.fit(layers.own(model), task, train.Plan(**dict(self)), run)
+        return train.fit(layers.own(model), task, train.Plan.of(self), run)

@@ -44,7 +44,7 @@ class LogitDistill(Technique):
 
         from lessen.ops import layers, losses, train
 
-        plan = train.Plan(**{k: v for k, v in self if k not in ("temperature", "alpha")})
+        plan = train.Plan.of(self)
         teacher: nn.Module = task.copy(run.origin).eval()
         known, asked = outputs(teacher, task), outputs(model, task)
         if known != asked:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from lessen.ops import layers
 from lessen.ops.graph import norm_pairs
 from lessen.ops.modes import evaluating
+from lessen.ops.watching import Place, watching
 
 SAMPLES = 256
 
@@ -48,24 +48,16 @@ def _means(model: nn.Module, paths: list[str], x: Tensor) -> dict[str, Tensor]:
     """Mean output (c,) of each channel of these layers, in the order of computing; stops behind a single one."""
     sums: dict[str, list[Tensor]] = {}
 
-    def look(path: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, y: Tensor) -> None:
-            channel = 1 if isinstance(module, nn.Conv2d) else y.dim() - 1
-            sums.setdefault(path, []).append(y.mean([d for d in range(y.dim()) if d != channel]) * len(y))
-            if len(paths) == 1:
-                raise _Stop
+    def add(place: Place, y: Tensor) -> None:
+        channel = 1 if isinstance(model.get_submodule(place[1]), nn.Conv2d) else y.dim() - 1
+        sums.setdefault(place[1], []).append(y.mean([d for d in range(y.dim()) if d != channel]) * len(y))
+        if len(paths) == 1:
+            raise _Stop
 
-        return hook
-
-    handles = [model.get_submodule(path).register_forward_hook(look(path)) for path in paths]
     n = 0
-    try:
-        with evaluating(model), torch.inference_mode():
-            for part in x.split(64):
-                n += len(part)
-                with suppress(_Stop):
-                    model(part)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching(model, [("out", path) for path in paths], add), evaluating(model), torch.inference_mode():
+        for part in x.split(64):
+            n += len(part)
+            with suppress(_Stop):
+                model(part)
     return {path: torch.stack(found).sum(0).clone() / n for path, found in sums.items()}

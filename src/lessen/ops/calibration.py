@@ -12,10 +12,10 @@ from lessen.core.errors import BadData
 from lessen.core.task import Task
 from lessen.ops.modes import evaluating
 from lessen.ops.ranges import Histogram
+from lessen.ops.watching import Place, watching
 
 Span = tuple[Tensor, Tensor]
 Rule = Literal["coverage", "mse", "kl"]
-Place = tuple[str, str]  # "out" or "in", and the path of a layer
 
 
 def samples(task: Task, most: int = 0) -> Tensor:
@@ -56,27 +56,15 @@ def spans(
 
 
 def watch(model: nn.Module, x: Tensor, places: list[Place], see: Callable[[Place, Tensor], None]) -> None:
-    """Run the samples in batches of 128 and show every tensor at these places."""
-
-    def look(place: Place) -> Any:
-        def hook(module: nn.Module, arguments: tuple[Tensor, ...], result: Tensor | None = None) -> None:
-            see(place, (arguments[0] if result is None else result).detach())
-
-        return hook
-
-    handles = []
-    for place in places:
-        module = model.get_submodule(place[1])
-        register = module.register_forward_hook if place[0] == "out" else module.register_forward_pre_hook
-        handles.append(register(look(place)))
+    """Run the samples in batches of 128 and show every tensor at these places: a layer's first input, or its output."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    try:
-        with evaluating(model), torch.inference_mode():
-            for part in x.split(128):
-                model(part.to(device))
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def look(place: Place, value: Any) -> None:
+        see(place, (value[0] if place[0] == "in" else value).detach())
+
+    with watching(model, places, look), evaluating(model), torch.inference_mode():
+        for part in x.split(128):
+            model(part.to(device))
 
 
 def batch_span(values: Tensor, share: float) -> Span:

@@ -7,7 +7,6 @@ arXiv:2301.12900); a group's scores are scaled to mean 1, so that groups can be 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from lessen.ops.channel_groups import Coupled, Member, member
 from lessen.ops.modes import evaluating
+from lessen.ops.watching import Place, watching
 
 Criterion = Literal["l1", "l2", "gradient", "taylor", "activation", "bn_scale", "random"]
 NEED_DATA = ("gradient", "taylor", "activation")
@@ -125,27 +125,13 @@ def activations(shadow: nn.Module, paths: Sequence[str], data: Data) -> dict[str
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
 
-    def look(path: str, axis: int) -> Any:
-        def hook(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            x = arguments[0].detach().abs().movedim(axis, 0).flatten(1)
-            sums[path] = sums.get(path, 0) + x.double().sum(1)
-            counts[path] = counts.get(path, 0) + x.shape[1]
+    def add(place: Place, arguments: tuple[Tensor, ...]) -> None:
+        path, axis = place[1], 1 if isinstance(shadow.get_submodule(place[1]), nn.Conv2d) else -1
+        x = arguments[0].detach().abs().movedim(axis, 0).flatten(1)
+        sums[path] = sums.get(path, 0) + x.double().sum(1)
+        counts[path] = counts.get(path, 0) + x.shape[1]
 
-        return hook
-
-    modules = [(path, shadow.get_submodule(path)) for path in dict.fromkeys(paths)]
-    hooks = [(m, look(path, 1 if isinstance(m, nn.Conv2d) else -1)) for path, m in modules]
-    with _hooked(hooks), evaluating(shadow), torch.no_grad():
+    with watching(shadow, [("in", path) for path in paths], add), evaluating(shadow), torch.no_grad():
         for x, _ in data.batches(next(shadow.parameters()).device):
             shadow(x)
     return {path: value / counts[path] for path, value in sums.items()}
-
-
-@contextmanager
-def _hooked(hooks: Sequence[tuple[nn.Module, Any]]) -> Iterator[None]:
-    handles = [module.register_forward_pre_hook(hook) for module, hook in hooks]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

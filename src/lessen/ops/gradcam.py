@@ -9,6 +9,7 @@ from torch import Tensor, enable_grad, nn, no_grad
 from torch.nn import functional as F
 
 from lessen.ops import layers
+from lessen.ops.watching import Place, watching
 
 SMALLEST = 8  # side of a layer's map below which a picture of it says little
 
@@ -20,22 +21,15 @@ def sizes(model: nn.Module, sample: Tensor) -> dict[str, tuple[int, int]]:
     """
     found: dict[str, tuple[int, int]] = {}
 
-    def note(path: str, module: nn.Module, y: object) -> None:
-        found.pop(path, None)
-        if isinstance(y, Tensor) and y.dim() == 4 and not isinstance(module, nn.Softmax):
-            found[path] = (y.shape[2], y.shape[3])
+    def note(place: Place, y: object) -> None:
+        found.pop(place[1], None)
+        softmax = isinstance(model.get_submodule(place[1]), nn.Softmax)
+        if isinstance(y, Tensor) and y.dim() == 4 and not softmax:
+            found[place[1]] = (y.shape[2], y.shape[3])
 
-    handles = [
-        module.register_forward_hook(lambda module, _, y, path=path: note(path, module, y))
-        for path, module in model.named_modules()
-        if path and not isinstance(module, layers.WeightQuantizer | layers.ActivationQuantizer)
-    ]
-    try:
-        with no_grad():
-            model(sample)
-    finally:
-        for handle in handles:
-            handle.remove()
+    paths = [p for p, m in model.named_modules() if p and not isinstance(m, layers.Quantizer)]
+    with watching(model, [("out", path) for path in paths], note), no_grad():
+        model(sample)
     return found
 
 

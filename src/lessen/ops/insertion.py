@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
+from lessen.core.technique import Technique
 from lessen.ops import bias_correction, calibration, equalization, layers, ranges
 from lessen.ops.graph import input_readers, quantizer_places
 
@@ -36,6 +37,12 @@ class Plan:
     samples: int = 0  # of calibration to look at; 0 is all
     correct_bias: bool = False
     equalize: bool = False
+
+    @classmethod
+    def of(cls, technique: Technique, **more: Any) -> Plan:
+        """What a technique's fields of the same names say, "float" being None; more, like `bits`, goes before them."""
+        fields = {k: None if v == "float" else v for k, v in technique if k in cls.__dataclass_fields__}
+        return cls(type(technique).__name__, **{**fields, **more})
 
 
 def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:

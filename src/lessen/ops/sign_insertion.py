@@ -7,7 +7,7 @@ The first layer and the one that gives the logits keep more bits, as in every bi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -15,10 +15,12 @@ from torch import nn
 from lessen.core.errors import Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
+from lessen.core.technique import Technique
 from lessen.ops import calibration, insertion, layers, train
 from lessen.ops.graph import trace
 from lessen.ops.modes import evaluating
 from lessen.ops.sign_quantizers import Scale
+from lessen.ops.watching import Place, watching
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Plan:
     activations: int | None  # 8; 1 is the sign where binary layers read, 8 elsewhere; None is float
     ranges: calibration.Rule
     coverage: float
+
+    @classmethod
+    def of(cls, technique: Technique, bits: Literal[1, 2]) -> Plan:
+        """What the fields of Binary or Ternary say, "float" being None."""
+        fields: dict[str, Any] = {k: None if v == "float" else v for k, v in technique if k in cls.__dataclass_fields__}
+        return cls(type(technique).__name__, bits, **fields)
 
 
 def train_signs(model: nn.Module, task: Task, run: Run, plan: Plan, training: train.Plan) -> nn.Module:
@@ -88,14 +96,10 @@ def _take_signs(model: nn.Module, task: Task, paths: list[str]) -> None:
     x = calibration.samples(task)[:128].to(next(model.parameters()).device)
     weighted = layers.weighted(model)
 
-    def fit(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def fit(place: Place, inputs: tuple[torch.Tensor, ...]) -> None:
+        layer = weighted[place[1]]
         if not isinstance(layer.iq, layers.SignActivations):
-            layer.iq = layers.SignActivations.fitting(inputs[0]).to(inputs[0].device)  # type: ignore[assignment]
+            layer.iq = layers.SignActivations.fitting(inputs[0]).to(inputs[0].device)
 
-    handles = [weighted[path].register_forward_pre_hook(fit) for path in paths]
-    try:
-        with evaluating(model), torch.no_grad():
-            model(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching(model, [("in", path) for path in paths], fit), evaluating(model), torch.no_grad():
+        model(x)

@@ -47,6 +47,11 @@ class Plan:
     sizes: tuple[int, ...] = ()  # sides in pixels of training images, each for an equal share of the run; () is as is
     span: tuple[int, int] | None = None  # of the epochs, train those from the first up to, not with, the second
 
+    @classmethod
+    def of(cls, technique: Iterable[tuple[str, Any]], **more: Any) -> Plan:
+        """What a technique's fields of the same names say, and more."""
+        return cls(**{name: value for name, value in technique if name in cls.__dataclass_fields__}, **more)
+
 
 class Batch(NamedTuple):
     """x: model inputs; y: targets as `task.loss` takes them; index: positions in the train split; raw: as stored."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,21 +13,30 @@ from torch import Tensor, nn
 Place = tuple[str, str]  # "in" or "out", and the path of a layer
 
 
-def recorded(model: nn.Module, x: Tensor, places: Iterable[Place]) -> tuple[Tensor, dict[Place, list[Any]]]:
-    """The output for x (n, ...), and at every place one item a call: all arguments ("in") or the result ("out")."""
-    seen: dict[Place, list[Any]] = defaultdict(list)
+@contextmanager
+def watching(model: nn.Module, places: Iterable[Place], see: Callable[[Place, Any], object]) -> Iterator[None]:
+    """Within the block, every call shows all its arguments ("in") or its result ("out")."""
 
     def look(place: Place) -> Any:
-        return lambda module, arguments, result=None: seen[place].append(arguments if result is None else result)
+        def hook(module: nn.Module, arguments: tuple[Any, ...], result: Any = None) -> None:
+            see(place, arguments if result is None else result)
+
+        return hook
 
     handles = []
-    for place in dict.fromkeys(places):
-        module = model.get_submodule(place[1])
-        register = module.register_forward_pre_hook if place[0] == "in" else module.register_forward_hook
-        handles.append(register(look(place)))
     try:
-        with torch.inference_mode():
-            return model(x), dict(seen)
+        for place in dict.fromkeys(places):
+            module = model.get_submodule(place[1])
+            register = module.register_forward_pre_hook if place[0] == "in" else module.register_forward_hook
+            handles.append(register(look(place)))
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def recorded(model: nn.Module, x: Tensor, places: Iterable[Place]) -> tuple[Tensor, dict[Place, list[Any]]]:
+    """The output for x (n, ...), and at every place one item a call."""
+    seen: dict[Place, list[Any]] = defaultdict(list)
+    with watching(model, places, lambda place, value: seen[place].append(value)), torch.inference_mode():
+        return model(x), dict(seen)

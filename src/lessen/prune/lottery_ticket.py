@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from lessen.analyze.statistics import Difference
 
-TRAINING = ("epochs", "lr", "batch", "optimizer", "schedule", "warmup", "weight_decay", "smoothing", "augment")
 OTHER = 0x0DD5  # tells the control's first weights from the ticket's
 
 
@@ -204,7 +203,7 @@ class _Trial:
         tell = self.run.progress
         progress = lambda done, words: tell((behind + done) / whole, f"{arm}, {words}")  # noqa: E731
         part = replace(self.run, history=[], notes=[], details={}, progress=progress)
-        plan = train.Plan(**{name: getattr(asked, name) for name in TRAINING}, span=(first, end))
+        plan = train.Plan.of(asked, span=(first, end))
         with self.task.seeded(self.seed):
             train.fit(net, self.task, plan, part)
         self.run.notes += [note for note in part.notes if note not in self.run.notes]

@@ -13,8 +13,6 @@ from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Schedule,
 if TYPE_CHECKING:
     from torch import nn
 
-TRAINING = ("epochs", "lr", "batch", "optimizer", "schedule", "warmup", "weight_decay", "smoothing", "augment")
-
 
 class MagnitudePrune(Technique):
     """Unstructured pruning of every convolution and linear layer, the one that gives the logits included.
@@ -85,7 +83,7 @@ class MagnitudePrune(Technique):
                 if not mask.all():  # a mask of ones would only cost bytes
                     weights[path].set_mask(mask)
 
-        plan = train.Plan(**{name: getattr(self, name) for name in TRAINING})
+        plan = train.Plan.of(self)
         steps = train.step_count(task, plan) if self.epochs else 0
         updates = sparsity.updates(self.ramp, steps, self.steps, self.begin, self.end)
         if 0 in updates:

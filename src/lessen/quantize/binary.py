@@ -41,10 +41,5 @@ class Binary(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops import sign_insertion, train
 
-        plan = sign_insertion.Plan(
-            "Binary", 1, self.scale, ends=None if self.ends == "float" else self.ends,
-            activations=None if self.activations == "float" else self.activations, ranges=self.ranges,
-            coverage=self.coverage,
-        )  # fmt: skip
-        told = {k: v for k, v in self if k in train.Plan.__dataclass_fields__}
-        return sign_insertion.train_signs(model, task, run, plan, train.Plan(**told))
+        plan = sign_insertion.Plan.of(self, 1)
+        return sign_insertion.train_signs(model, task, run, plan, train.Plan.of(self))

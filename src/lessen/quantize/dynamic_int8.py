@@ -33,10 +33,7 @@ class DynamicInt8(Technique):
                 "DynamicInt8 finds no Linear layer in this model, and convolutions whose inputs are quantized at every "
                 "call are slower than in float (five times in ONNX Runtime); use Int8() instead"
             )
-        plan = insertion.Plan(
-            "DynamicInt8", bits=dict.fromkeys(linear, 8), activations=None, weight_ranges=self.weight_ranges,
-            weight_coverage=self.weight_coverage,
-        )  # fmt: skip
+        plan = insertion.Plan.of(self, bits=dict.fromkeys(linear, 8), activations=None)
         insertion.quantize(model, task, run, plan)
         for path, layer in linear.items():
             if layer.iq is not None:

@@ -43,5 +43,4 @@ class Int2(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops.insertion import Plan, quantize
 
-        activations = None if self.activations == "float" else self.activations
-        return quantize(model, task, run, Plan("Int2", bits=2, **{**dict(self), "activations": activations}))
+        return quantize(model, task, run, Plan.of(self, bits=2))

@@ -43,5 +43,4 @@ class Int3(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops.insertion import Plan, quantize
 
-        activations = None if self.activations == "float" else self.activations
-        return quantize(model, task, run, Plan("Int3", bits=3, **{**dict(self), "activations": activations}))
+        return quantize(model, task, run, Plan.of(self, bits=3))

@@ -1,7 +1,7 @@
 """Weights in 4 bits, two to a byte in the file (Banner et al. 2019, arXiv:1810.05723).
 
 With a scale for every channel and 8-bit activations the file runs in the integer kernels of int8. Scales of groups
-cost bytes (32 bits for every group) and need float activations.
+cost bytes (16 bits for every group) and need float activations.
 """
 
 from __future__ import annotations
@@ -44,5 +44,4 @@ class Int4(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops.insertion import Plan, quantize
 
-        activations = None if self.activations == "float" else self.activations
-        return quantize(model, task, run, Plan("Int4", bits=4, **{**dict(self), "activations": activations}))
+        return quantize(model, task, run, Plan.of(self, bits=4))

@@ -30,4 +30,4 @@ class Int8(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops.insertion import Plan, quantize
 
-        return quantize(model, task, run, Plan("Int8", bits=8, **dict(self)))
+        return quantize(model, task, run, Plan.of(self, bits=8))

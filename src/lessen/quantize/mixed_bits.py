@@ -8,7 +8,16 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 from lessen.core.errors import BadField, UnknownName
-from lessen.core.quantizing import Activations, CorrectBias, Coverage, Equalize, Ranges, WeightCoverage, WeightRanges
+from lessen.core.quantizing import (
+    Activations,
+    CorrectBias,
+    Coverage,
+    Equalize,
+    Ranges,
+    Samples,
+    WeightCoverage,
+    WeightRanges,
+)
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
@@ -41,9 +50,10 @@ class MixedBits(Technique):
     layers: Annotated[
         tuple[tuple[str, Literal[16, 8, 4, 3, 2]], ...], Doc("(path, bits) of single layers, whatever the others get")
     ] = ()
-    samples: Annotated[int, Range("calibration samples that sensitivity is measured on", 1, 100_000, log=True)] = 128
+    looks: Annotated[int, Range("calibration samples that sensitivity is measured on", 1, 100_000, log=True)] = 128
     draws: Annotated[int, Range("random vectors of the Hessian trace", 2, 10_000, log=True)] = 16
     activations: Activations = 8
+    samples: Samples = 0
     coverage: Coverage = 1.0
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
@@ -73,11 +83,7 @@ class MixedBits(Technique):
     def _plan(self, bits: dict[str, int]) -> Any:
         from lessen.ops.insertion import Plan
 
-        return Plan(
-            "MixedBits", bits=bits, activations=None if self.activations == "float" else self.activations,
-            weight_ranges=self.weight_ranges, weight_coverage=self.weight_coverage, ranges=self.ranges,
-            coverage=self.coverage, correct_bias=self.correct_bias,
-        )  # fmt: skip
+        return Plan.of(self, bits=bits, equalize=False)  # done before the choice
 
     def _offered(self, integer: bool) -> tuple[int, ...]:
         """Bits to choose from: runtimes would round halves to 8 bits between quantized activations."""
@@ -112,9 +118,7 @@ class MixedBits(Technique):
         assert self.by in ("fisher", "hessian", "variance")
         weighted = layers.weighted(model)
         run.progress(0.0, f"sensitivity of {len(weighted)} layers by {self.by}")
-        found = curvature.measure(
-            model, task, self.by, samples=self.samples, draws=self.draws, seed=torch.initial_seed()
-        )
+        found = curvature.measure(model, task, self.by, samples=self.looks, draws=self.draws, seed=torch.initial_seed())
         rows = bit_choice.table(
             model, found, hand, offered, integer=self.activations != "float", rule=self.weight_ranges,
             share=self.weight_coverage,

@@ -50,16 +50,9 @@ class QAT(Technique):
         from lessen.ops import insertion, train
 
         before = task.evaluate(model, "validation")
-        plan = insertion.Plan(
-            "QAT", bits=self.bits, activations=None if self.activations == "float" else self.activations,
-            group=self.group, symmetric=self.symmetric, weight_ranges=self.weight_ranges,
-            weight_coverage=self.weight_coverage, ranges=self.ranges, coverage=self.coverage,
-            samples=self.samples,
-        )  # fmt: skip
-        insertion.quantize(model, task, run, plan)
+        insertion.quantize(model, task, run, insertion.Plan.of(self))
         rounded = task.evaluate(model, "validation")
-        told = {k: v for k, v in self if k in train.Plan.__dataclass_fields__}
-        model = train.fit(model, task, train.Plan(**told), run)
+        model = train.fit(model, task, train.Plan.of(self), run)
         scores = [(e.epoch, e.score) for e in run.history if e.score is not None]
         recovered = (epoch for epoch, score in scores if before is not None and score >= before)
         run.details["validation"] = {"before": before, "rounded": rounded}
