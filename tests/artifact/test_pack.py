@@ -14,10 +14,11 @@ from torch import nn
 
 from lessen import catalog
 from lessen.artifact import export as exporting
-from lessen.artifact import load, pack, state
+from lessen.artifact import load, pack
 from lessen.artifact.fidelity import sqnr_db
 from lessen.artifact.runtimes import open_session
 from lessen.core.errors import BadArtifact, Disagreement, DiskFull
+from lessen.models import state
 
 
 @pytest.fixture(scope="module")

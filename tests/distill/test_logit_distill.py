@@ -51,6 +51,7 @@ def test_the_loss_is_the_formula(task: ImageTask, teacher: nn.Module, monkeypatc
         raw, y = task.split("train").x[:8], task.split("train").y[:8]
         batch = train.Batch(task.inputs(raw), y, torch.arange(8), raw)
         model.eval()
+        assert plan.epochs == 3 and not plan.augment  # so what the teacher shows is kept, and looked up by index
         z, t = model(batch.x), teacher(batch.x)
         p, q = F.softmax(t / 3, 1), F.softmax(z / 3, 1)
         soft = 9 * (p * (p / q).log()).sum(1).mean()
@@ -78,7 +79,12 @@ def test_a_student_learns_from_its_teacher_alone(task: ImageTask, teacher: nn.Mo
     assert task.evaluate(teacher, "test") == 1.0
     assert task.evaluate(student, "test") == 1.0 and record.score == 0.0
     assert record.history[-1].loss < record.history[0].loss and len(record.history) == 8
-    assert record.details["teacher"].startswith("cnn(width=0.25") and record.notes == ()
+    (taught_by,) = record.details["teachers"]
+    assert taught_by == {"name": "cnn(width=0.25)", "validation": 0.0}
+    chance = 100 * wrong.evaluate(untrained, "validation")
+    assert record.notes == (
+        f"the teacher cnn(width=0.25) scores 0.0 % on validation, its student before it was taught {chance:.1f} %",
+    )
 
 
 def test_a_recipe_hands_its_origin_on_as_the_teacher(task: ImageTask, teacher: nn.Module) -> None:

@@ -94,9 +94,14 @@ def test_it_never_throws_a_compression_away(change, task: ImageTask, model: nn.M
         Student().apply(model, task)
 
 
-def test_it_never_throws_an_earlier_step_away(task: ImageTask, model: nn.Module) -> None:
-    with pytest.raises(Refused, match=r"cannot follow Finetune\(epochs=1\)"):
-        Student().apply(model, task, run=Run(done=("Finetune(epochs=1)",)))
+def test_what_was_trained_may_be_replaced_and_teaches(task: ImageTask, model: nn.Module) -> None:
+    student, _ = Student().apply(model, task, run=Run(done=("Finetune(epochs=1)",)))
+    assert student.builder.args["width"] == 0.25  # type: ignore[union-attr]
+
+
+def test_an_untrained_student_has_nothing_to_teach(task: ImageTask, model: nn.Module) -> None:
+    with pytest.raises(Refused, match=r"Student cannot follow Student\(\) because .* untrained .*; put a step"):
+        Student().apply(model, task, run=Run(done=("Finetune(epochs=1)", "Student()")))
 
 
 def test_our_own_layers_alone_are_no_compression(task: ImageTask, model: nn.Module) -> None:

@@ -207,3 +207,26 @@ def test_removing_the_cache_changes_nothing(steps):
     steps.folder.mkdir()
     again = through(steps, "Finetune(epochs=1, lr=0.1) >> Int8()").model.state_dict()
     assert weights.keys() == again.keys() and all(torch.equal(weights[k], again[k]) for k in weights)
+
+
+def test_later_steps_are_taught_by_what_the_last_student_replaced(steps):
+    first = "Student(width=0.5) >> Finetune(epochs=1) >> LogitDistill(epochs=1)"
+    end = through(steps, f"{first} >> Student(width=0.5) >> LogitDistill(epochs=1)")
+    taught = [r.details["teachers"][0]["name"] for r in end.records if "teachers" in r.details]
+    assert taught == ["cnn(width=0.125)", "cnn(width=0.0625)"]
+    assert through(steps, first).records == end.records[:3]
+
+
+def test_a_teachers_content_decides_the_step(steps, tmp_path):
+    from lessen.models.state import save_model
+
+    folder = tmp_path / "teacher"
+    folder.mkdir()
+    step = recipe(f"LogitDistill(epochs=1, teacher='{folder}')").steps[0]
+    keys = set()
+    for seed in (0, 1):
+        save_model(steps.start(MODEL, seed).model, folder)
+        keys.add(steps.key("start", step, 0))
+    assert len(keys) == 2
+    place = steps.take(steps.start("cnn(width=0.0625)", 0).as_baseline(), step)
+    assert place.records[-1].details["teachers"][0]["name"] == str(folder)

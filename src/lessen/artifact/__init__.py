@@ -5,6 +5,6 @@ from __future__ import annotations
 from lessen.artifact.load import Artifact, load
 from lessen.artifact.manifest import Fidelity, FileEntry, Manifest
 from lessen.artifact.pack import pack
-from lessen.artifact.state import load_model, load_weights, save_model
+from lessen.models.state import load_model, load_weights, save_model
 
 __all__ = ["Artifact", "Fidelity", "FileEntry", "Manifest", "load", "load_model", "load_weights", "pack", "save_model"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from lessen.artifact.manifest import FORMAT, NAME, Manifest, entry
-from lessen.artifact.state import load_model
 from lessen.core.errors import BadArtifact
+from lessen.models.state import load_model
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from lessen.artifact.load import Artifact
 from lessen.artifact.manifest import NAME, Manifest, entry
-from lessen.artifact.state import STRUCTURE, WEIGHTS, save_model
 from lessen.core.errors import BadArtifact, DiskFull, LessenError
+from lessen.models.state import STRUCTURE, WEIGHTS, save_model
 
 if TYPE_CHECKING:
     from torch import nn

@@ -40,8 +40,10 @@ class Recipe(BaseModel):
         run, records = replace(run or Run()), []
         run.origin = model if run.origin is None else run.origin
         for step in self.steps:
+            before = model
             model, record = step.apply(model, task, seed=seed, run=run)
             records.append(record)
+            run.origin = before if step.replaces else run.origin
             run.done = (*run.done, str(step))
         return model, tuple(records)
 

@@ -18,7 +18,7 @@ def silent(fraction: float, text: str) -> None:
 class Run:
     """Handed to `_apply`.
 
-    origin: the model before the recipe's first step (a teacher by default).
+    origin: the model that the last Student replaced, or else the one before the recipe: a teacher by default.
     done: texts of the techniques that the model has been through already, oldest first.
     checkpoint: a folder in which a training loop may keep its state to resume after a kill.
     progress: called with (share done 0..1, short text such as "epoch 3/10 loss 0.41").

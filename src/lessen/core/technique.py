@@ -31,6 +31,11 @@ class Doc:
 
 
 @dataclass(frozen=True)
+class Folder(Doc):
+    """A field (text, or a tuple of texts) that names artifacts' folders; their content decides what a step gives."""
+
+
+@dataclass(frozen=True)
 class Range(Doc):
     """A number's range, both ends allowed, declared once for checks, help, schema and search.
 
@@ -70,6 +75,7 @@ class Technique(BaseModel):
     paper: ClassVar[str]  # "Han et al. 2015, arXiv:1506.02626"
     neutral: ClassVar[dict[str, Any] | None] = None  # settings that change nothing, where there are any
     trains: ClassVar[bool] = False  # spends epochs
+    replaces: ClassVar[bool] = False  # puts a fresh model in the model's place, which later steps have as `run.origin`
     shown: ClassVar[tuple[str, ...]] = ()  # fields that the text names even at their defaults
 
     def __init__(self, **fields: Any) -> None:

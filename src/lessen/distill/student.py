@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 
 class Student(Technique):
-    """Comes first in a recipe; the model it replaces stays the teacher of `LogitDistill`."""
+    """The model it replaces is the teacher of the steps behind it; nothing but training may come before it.
+
+    So `Student('vgg16') >> Finetune() >> Student('vgg11') >> LogitDistill()` teaches VGG-11 by a VGG-16.
+    """
 
     paper: ClassVar[str] = "Hinton et al. 2015, arXiv:1503.02531"
+    replaces: ClassVar[bool] = True
 
     model: Annotated[str, Doc("the student, such as 'resnet8(width=0.5)'; empty is the given model, narrower")] = ""
     width: Annotated[float, Range("factor on the given model's width, when `model` is empty", 0.01, 1.0)] = 0.5
@@ -25,11 +29,16 @@ class Student(Technique):
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models.pristine import compressed
 
-        if run.done or compressed(model):
-            before = run.done[-1] if run.done else "a compression"
+        before = run.done[-1] if run.done else "a compression"
+        if compressed(model):
             raise Refused(
                 f"Student cannot follow {before} because a fresh student would throw away what it won; "
                 "put Student first"
+            )
+        if before.startswith("Student("):
+            raise Refused(
+                f"Student cannot follow {before} because that one is untrained and has nothing to teach; "
+                "put a step that trains it between them"
             )
         text = self.model or narrower(model, self.width)
         student = task.build(text).to(next(model.parameters()).device)

@@ -23,8 +23,9 @@ from lessen.core.errors import BadArtifact, BadStudy, Diverged, LessenError, Ref
 from lessen.core.record import Record
 from lessen.core.run import Run, silent
 from lessen.core.task import Task
-from lessen.core.technique import Technique
+from lessen.core.technique import Folder, Technique
 from lessen.core.text import format_call, parse_call
+from lessen.models.state import STRUCTURE, WEIGHTS
 from lessen.study.lock import turn
 
 RECORD = "record.json"
@@ -42,6 +43,7 @@ class Place:
     origin: Place | None = None  # the baseline of this seed; None until it stands
     done: tuple[str, ...] = ()  # texts since the baseline
     records: tuple[Record, ...] = ()  # the baseline's first
+    replaced: Place | None = None  # what the last Student since the baseline replaced
 
     @cached_property
     def model(self) -> Any:
@@ -64,7 +66,7 @@ class Steps:
         save: Callable[[Any, Path], None] | None = None,
         load: Callable[[Path], Any] | None = None,
     ) -> None:
-        from lessen.artifact.state import load_model, save_model
+        from lessen.models.state import load_model, save_model
 
         self.folder, self.task = folder, task
         self.save, self.load = save or save_model, load or load_model
@@ -84,7 +86,8 @@ class Steps:
     def key(self, place: str, technique: Technique, seed: int) -> str:
         """Names the step that `technique` makes from the place of that key."""
         fields = format_call(type(technique).__name__, dict(technique))
-        return digest(place, fields, seed, file_hash(type(technique)), rooms("ops", "kernels"), *self.surroundings)
+        code = file_hash(type(technique)), rooms("ops", "kernels")
+        return digest(place, fields, seed, *code, *named_models(technique), *self.surroundings)
 
     def has(self, key: str) -> bool:
         return (self.folder / key).is_dir()
@@ -98,12 +101,16 @@ class Steps:
                     self._make(key, place, technique, progress)
         record = self._record(key, technique)
         done = () if place.origin is None else (*place.done, str(technique))
-        return Place(key, place.seed, lambda: self._load(key, technique), place.origin, done, (*place.records, record))
+        replaced = place if technique.replaces and place.origin else place.replaced
+        return Place(
+            key, place.seed, lambda: self._load(key, technique), place.origin, done, (*place.records, record), replaced
+        )
 
     def _make(self, key: str, place: Place, technique: Technique, progress: Callable[[float, str], None]) -> None:
         partial = self.folder / f"{key}.partial"  # stays when this process dies, for the training loop to go on from
         partial.mkdir(exist_ok=True)
-        origin = None if place.origin is None else self.task.copy(place.origin.model)  # a teacher may be changed freely
+        teacher = place.replaced or place.origin
+        origin = None if teacher is None else self.task.copy(teacher.model)  # a teacher may be changed freely
         run = Run(origin=origin, done=place.done, checkpoint=partial, progress=progress)
         try:
             model, record = technique.apply(place.model, self.task, seed=place.seed, run=run)
@@ -179,6 +186,18 @@ def file_hash(kind: type) -> str:
         return hashed([Path(inspect.getfile(kind))])
     except (TypeError, OSError):  # typed into a shell: there is no file
         return kind.__qualname__
+
+
+def named_models(technique: Technique) -> list[str]:
+    """Hashes of the models in the folders that fields name; a folder without one says so better when it is read."""
+    found = []
+    for name, field in type(technique).model_fields.items():
+        value = getattr(technique, name)
+        if any(isinstance(mark, Folder) for mark in field.metadata):
+            folders = [Path(folder) for folder in ((value,) if isinstance(value, str) else value) if folder]
+            files = [folder / file for folder in folders for file in (STRUCTURE, WEIGHTS)]
+            found.append(hashed(file for file in files if file.is_file()))
+    return found
 
 
 def module_hash(text: str) -> str:
