@@ -9,6 +9,7 @@ from lessen.core.errors import BadField
 from lessen.distill.finetune import Finetune
 from lessen.ops import layers
 from lessen.ops.train import Plan
+from lessen.tasks import task as find
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,16 @@ def test_same_seed_same_result_and_input_untouched(digits, scratch):
 def test_every_field_is_the_plans():
     assert set(Finetune.model_fields) == set(Plan.__dataclass_fields__) - {"milestones", "span"}
     assert Plan(**dict(Finetune())).lr == 0.01
+
+
+def test_a_net_that_saw_jittered_images_bears_other_light():
+    task = find("digits(jittered=0.6)")
+    scores = []
+    for jitter in (0.0, 0.6):
+        with task.seeded(0):
+            model = task.build("cnn(width=0.25)")
+        scores.append(Finetune(epochs=6, lr=0.1, batch=16, jitter=jitter).apply(model, task)[1].score)
+    assert scores[1] > scores[0] + 0.1
 
 
 def test_out_of_range():

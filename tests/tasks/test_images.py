@@ -84,7 +84,7 @@ def test_final_trains_on_train_and_validation_and_says_so(images: Images) -> Non
     "change",
     [
         {"seed": 1}, {"validation": 50}, {"limit": 60}, {"crop": 2}, {"flip": True}, {"cutout": 3},
-        {"jitter": 0.1}, {"mixup": 0.2}, {"edge": "zero"},
+        {"jitter": 0.1}, {"mixup": 0.2}, {"edge": "zero"}, {"jittered": 0.1},
     ],
 )  # fmt: skip
 def test_fingerprint_changes_with_every_setting(images: Images, change: dict[str, Any]) -> None:
@@ -145,6 +145,20 @@ def test_augment_does_what_the_settings_say(images: Images) -> None:
         assert torch.equal(first, again)
         assert first.dtype == torch.float32 and first.shape == x.shape
         assert not torch.equal(first, task.inputs(x))
+
+
+def test_jittered_changes_what_is_scored_once_and_nothing_else(images: Images) -> None:
+    plain, task, again = (ImageTask(images, Settings(jittered=j, validation=20)) for j in (0.0, 0.5, 0.5))
+    for name in ("train", "calibration"):
+        assert torch.equal(task.split(name).x, plain.split(name).x)
+    for name in ("validation", "test"):
+        x, y = task.split(name)
+        assert torch.equal(x, again.split(name).x) and torch.equal(y, plain.split(name).y)
+        changed = (x != plain.split(name).x).flatten(1).any(1)
+        assert x.dtype == torch.uint8 and changed.double().mean() > 0.9
+    assert torch.equal(task.mean, plain.mean)
+    final = ImageTask(images, Settings(jittered=0.5, validation=20, final=True))
+    assert torch.equal(final.split("test").x, task.split("test").x) and not len(final.split("validation"))
 
 
 def test_mix_gives_shares_that_loss_takes(images: Images) -> None:

@@ -36,6 +36,7 @@ class Finetune(Technique):
     precision: Annotated[Literal["32", "bf16", "16"], Doc("mixed precision; 16 needs a GPU")] = "32"
     channels_last: Annotated[bool, Doc("keep images as (n, h, w, c) in memory, often faster")] = False
     augment: Augment = True
+    jitter: Annotated[float, Range("brightness, contrast and saturation of images vary by this share", 0.0, 1.0)] = 0.0
     sizes: Annotated[tuple[int, ...], Range("sides in pixels, each for an equal share of the run", 1, 4096)] = ()
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:

@@ -124,7 +124,8 @@ class _Shown:
     def __init__(self, teachers: Mapping[str, nn.Module], paths: tuple[str, ...], task: Task, plan: train.Plan) -> None:
         self.teachers = [teacher.eval() for teacher in teachers.values()]
         self.paths, self.task = paths, task
-        self.once = not plan.augment and not plan.sizes and plan.epochs > 1 and self._fits()
+        changing = plan.augment or plan.jitter or plan.sizes
+        self.once = not changing and plan.epochs > 1 and self._fits()
         self.kept: list[View] = []
 
     def __call__(self, batch: train.Batch) -> tuple[View, ...]:

@@ -19,7 +19,7 @@ from lessen.core.errors import BadData, Diverged
 from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import devices, layers, optimizers, schedules
+from lessen.ops import augment, devices, layers, optimizers, schedules
 from lessen.ops.averages import Average, clones
 from lessen.ops.checkpoints import Checkpoint
 
@@ -44,6 +44,7 @@ class Plan:
     precision: devices.Precision = "32"
     channels_last: bool = False
     augment: bool = True
+    jitter: float = 0.0  # brightness, contrast and saturation of training images vary by this share; 0 is off
     sizes: tuple[int, ...] = ()  # sides in pixels of training images, each for an equal share of the run; () is as is
     span: tuple[int, int] | None = None  # of the epochs, train those from the first up to, not with, the second
 
@@ -54,7 +55,7 @@ class Plan:
 
 
 class Batch(NamedTuple):
-    """x: model inputs; y: targets as `task.loss` takes them; index: positions in the train split; raw: as stored."""
+    """x: model inputs; y: targets as `task.loss` takes them; index: positions in train; raw: before `augment`."""
 
     x: Tensor
     y: Tensor
@@ -190,6 +191,8 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(self.step)
         raw, y = self.x[index], self.y[index]
+        if self.plan.jitter:
+            raw = augment.jitter(raw, self.plan.jitter, self.noise)
         if self.plan.augment:
             x, y = self.task.mix(self.task.augment(raw, self.noise), y, self.noise)
         else:

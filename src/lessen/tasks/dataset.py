@@ -38,6 +38,9 @@ class Settings(BaseModel):
     flip: Flip = False
     cutout: Annotated[int, Range("side in pixels of a square painted over in training; 0 is off", 0, 512)] = 0
     jitter: Annotated[float, Range("brightness, contrast and saturation vary by this share", 0.0, 1.0)] = 0.0
+    jittered: Annotated[
+        float, Range("validation and test images vary so, once and for all; training images do not", 0.0, 1.0)
+    ] = 0.0
     mixup: Annotated[float, Range("alpha of the Beta law that blends training images; 0 is off", 0.0, 8.0)] = 0.0
 
     def __init__(self, **fields: Any) -> None:

@@ -154,12 +154,22 @@ def _split(images: Images, settings: Settings) -> dict[SplitName, Split]:
         name = images.classes[absent[0]]
         raise BadData(f"class '{name}' has no training image left; give it more images, hold out fewer, or raise limit")
     calibration = train[draw(y[train], min(1_000, len(train) // 4), seed, "calibration")[0]]
+    test = _tensors(images.test_x.copy(), np.array(images.test_y, np.int64))  # torch wants them writable
     return {
         "train": _tensors(x[train], y[train]),
-        "validation": _tensors(x[validation], y[validation]),
-        "test": _tensors(images.test_x.copy(), np.array(images.test_y, np.int64)),  # torch wants them writable
+        "validation": _jittered(_tensors(x[validation], y[validation]), settings, 1),
+        "test": _jittered(test, settings, 2),
         "calibration": _tensors(x[calibration], y[calibration]),
     }
+
+
+def _jittered(split: Split, settings: Settings, stream: int) -> Split:
+    """The same images in other light, each in one that `seed` decides."""
+    if not settings.jittered or not len(split):
+        return split
+    light = Generator().manual_seed(2 * settings.seed + stream)
+    parts = [augment.jitter(part, settings.jittered, light) for part in split.x.split(BATCH)]
+    return Split(torch.cat(parts), split.y)
 
 
 def _tensors(x: np.ndarray, y: np.ndarray) -> Split:
