@@ -218,6 +218,13 @@ def study(
     model: Annotated[str, typer.Option(help="Another model: resnet8.")] = "",
     seeds: Annotated[str, typer.Option(help="Other seeds: 0,1,2.")] = "",
     show: Annotated[bool, typer.Option("--show", help="Print the study file, to copy and edit.")] = False,
+    train_only: Annotated[
+        bool, typer.Option("--train-only", help="Train into RUN/steps, for another machine's --trained.")
+    ] = False,
+    trained: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="STEPS", help="Steps that --train-only made elsewhere: pack and measure, train nothing."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run or resume recipes x seeds, and write the report."""
@@ -227,17 +234,33 @@ def study(
         print(files.text(files.path(what)), end="")
     elif output is None:
         raise UsageError("missing option '-o' / '--output'", ctx)  # type: ignore[call-arg]
+    elif train_only and trained:
+        raise UsageError("--train-only makes what --trained reads; give one of them", ctx)  # type: ignore[call-arg]
     else:
         numbers = files.seeds(seeds) if seeds else ()
-        _run(Study.read(what).on(task=task, model=model, seeds=numbers), output, json)
+        plan = Study.read(what).on(task=task, model=model, seeds=numbers)
+        _train(plan, output, json) if train_only else _run(plan, output, json, trained)
 
 
-def _run(plan: Study, output: Path, json: bool) -> None:
+def _train(plan: Study, output: Path, json: bool) -> None:
+    from lessen.study import run
+    from lessen.study.progress import watch
+
+    failed = [
+        t for t in run(plan, output, watch=watch(console.on_stderr() if json else None), train_only=True) if t.error
+    ]
+    if failed:
+        raise LessenError(f"{len(failed)} recipes failed, the first '{failed[0].recipe}': {failed[0].error}")
+    print(f"\n{len(plan.everything) + 1} recipes are trained; pack and measure them, where this folder is, by:")
+    print(f"lessen study ... --trained {output / 'steps'} -o RUN")
+
+
+def _run(plan: Study, output: Path, json: bool, trained: Path | None = None) -> None:
     from lessen import report as reports
     from lessen.study import run
     from lessen.study.progress import watch
 
-    trials = run(plan, output, watch=watch(console.on_stderr() if json else None))
+    trials = run(plan, output, watch=watch(console.on_stderr() if json else None), trained=trained)
     answered = reports.read(output)
     page = reports.write(output, found=answered)
     wanted = {(recipe, seed) for recipe in ("", *plan.everything) for seed in plan.seeds}

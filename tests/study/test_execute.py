@@ -267,3 +267,24 @@ def test_the_real_rooms(tmp_path):
     assert (tmp_path / "run" / first.artifact / "manifest.json").read_bytes() == manifest
     assert (tmp_path / "run" / trials[1].predictions).is_file()
     assert Study.read(tmp_path / "run" / "study.yaml") == small(QUANTIZE, target=target)
+
+
+def test_what_one_machine_trained_another_measures(tmp_path, rooms, applied, monkeypatch):
+    study = small(f"{PRUNE} >> {QUANTIZE}", seeds=(0, 1))
+    there, here = tmp_path / "there", tmp_path / "here"
+    with monkeypatch.context() as gpu:
+        gpu.setattr("lessen.study.steps.arithmetic", lambda: ("2.11.0", "NVIDIA H200"))
+        assert Executor(study, there, train_only=True, pack=rooms.pack, measure=rooms.measure).run() == []
+    assert rooms.measured == [] and len(applied) == 6
+    trials = Executor(study, here, trained=there / "steps", pack=rooms.pack, measure=rooms.measure).run()
+    assert [t.status for t in trials] == ["done"] * 4 and len(applied) == 6
+    more = small(f"{PRUNE} >> {QUANTIZE}", "Int8(samples=8)", seeds=(0, 1))
+    added = Executor(more, here, trained=there / "steps", pack=rooms.pack, measure=rooms.measure).run()[4:]
+    assert [t.status for t in added] == ["failed"] * 2 and len(applied) == 6
+    assert "Int8(samples=8) of seed 0 is not among the steps in" in added[0].error
+    assert "(torch 2.11.0 on NVIDIA H200); train it there by --train-only" in added[0].error
+
+
+def test_steps_of_a_nameless_machine_are_not_taken(tmp_path, rooms):
+    with pytest.raises(BadStudy, match="does not say which machine trained its steps"):
+        Executor(small(), tmp_path / "run", trained=tmp_path, pack=rooms.pack, measure=rooms.measure).run()

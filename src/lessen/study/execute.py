@@ -39,13 +39,18 @@ BASELINE = Recipe()
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def run(study: Study, folder: str | Path, *, watch: Watch | None = None, steps: Path | None = None) -> list[Trial]:
+def run(
+    study: Study, folder: str | Path, *, watch: Watch | None = None, steps: Path | None = None,
+    train_only: bool = False, trained: Path | None = None,
+) -> list[Trial]:  # fmt: skip
     """Run what is not done yet and return all rows of the folder; `steps` is a step cache to share with other studies.
 
+    train_only: make the steps, but no file and no row, as on a machine with a GPU. trained: the steps folder of such a
+    run; what is packed and measured is in it, and nothing is trained here.
     A trial that fails is a row with its error, and the study goes on. Run again, a failed one is tried again: the
     same error adds no row. Errors: Busy, BadStudy, and those of the task. Ctrl-C leaves everything that is done.
     """
-    return Executor(study, folder, watch=watch, steps=steps).run()
+    return Executor(study, folder, watch=watch, steps=steps, train_only=train_only, trained=trained).run()
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,15 @@ class Executor:
         *,
         watch: Watch | None = None,
         steps: Path | None = None,
+        train_only: bool = False,
+        trained: Path | None = None,
         pack: Callable[..., Artifact] | None = None,
         measure: Callable[..., Measurement] | None = None,
     ) -> None:
-        from lessen.artifact import pack as real_pack
-        from lessen.measure import measure as real_measure
-
         self.study, self.folder = study, Path(folder)
         self.watch = watch or Watch()
-        self.cache = steps or self.folder / "steps"
-        self.pack, self.measure = pack or real_pack, measure or real_measure
+        self.cache, self.brought, self.train_only = trained or steps or self.folder / "steps", bool(trained), train_only
+        self.pack, self.measure = pack or _pack, measure or _measure
         self.baselines: dict[int, Artifact] = {}
 
     @cached_property
@@ -118,7 +122,9 @@ class Executor:
         self._look_first()
         with alone_in(self.folder), Store(self.folder / "study.db") as self.store, training_threads(self.study.threads):
             agree(self.study, self.task, str(self.baseline), self.store, self.folder)
-            self.steps = Steps(self.cache, self.task, self.study.threads)
+            self.steps = Steps(self.cache, self.task, self.study.threads, brought=self.brought)
+            if self.train_only:
+                self.steps.name_machine()
             kept = self.store.trials()
             self.rows = {trial.key: trial for trial in kept}
             roots = [(self.steps.start(self.study.model, seed), self._waiting(seed)) for seed in self.study.seeds]
@@ -149,7 +155,7 @@ class Executor:
 
     def _ahead(self, key: str, chains: Sequence[Chain], depth: int = 0) -> Iterator[str]:
         """Kinds of the work that these chains need from the place of that key on, in order."""
-        yield from ("measure" for chain in chains if len(chain.steps) == depth)
+        yield from ("measure" for chain in chains if len(chain.steps) == depth and not self.train_only)
         for technique, group in branches(chains, depth):
             child = self.steps.key(key, technique, group[0].seed)
             if not self.steps.has(child):
@@ -161,7 +167,7 @@ class Executor:
         if depth == len(self.baseline):
             place = place.as_baseline()
         for chain in chains:
-            if len(chain.steps) == depth:
+            if len(chain.steps) == depth and not self.train_only:
                 self._trial(chain, place)
         for technique, group in branches(chains, depth):
             before = Counter(self._ahead(place.key, group, depth))
@@ -260,6 +266,18 @@ class Executor:
             self.store.add(trial)
             self.rows[trial.key] = trial
         self.watch.trial(trial)
+
+
+def _pack(*args, **kwargs) -> Artifact:
+    from lessen.artifact import pack  # here, since a machine that only trains may lack the runtimes
+
+    return pack(*args, **kwargs)
+
+
+def _measure(*args, **kwargs) -> Measurement:
+    from lessen.measure import measure
+
+    return measure(*args, **kwargs)
 
 
 @contextmanager

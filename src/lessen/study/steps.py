@@ -29,6 +29,7 @@ from lessen.models.state import STRUCTURE, WEIGHTS
 from lessen.study.lock import turn
 
 RECORD = "record.json"
+MACHINE = "machine.json"
 VERDICT = "verdict.json"
 VERDICTS: dict[str, type[LessenError]] = {"Refused": Refused, "Diverged": Diverged}  # the same every time: kept, too
 
@@ -65,13 +66,20 @@ class Steps:
         *,
         save: Callable[[Any, Path], None] | None = None,
         load: Callable[[Path], Any] | None = None,
+        brought: bool = False,
     ) -> None:
+        """brought: the folder holds what another machine made, and nothing is made here. Errors: BadStudy."""
         from lessen.models.state import load_model, save_model
 
-        self.folder, self.task = folder, task
+        self.folder, self.task, self.brought = folder, task, brought
         self.save, self.load = save or save_model, load or load_model
-        self.surroundings = (task.fingerprint, threads, *arithmetic())
+        self.machine = read_machine(folder) if brought else arithmetic()
+        self.surroundings = (task.fingerprint, threads, *self.machine)
         folder.mkdir(parents=True, exist_ok=True)
+
+    def name_machine(self) -> None:
+        """Leave beside the steps what another machine needs to find them by."""
+        (self.folder / MACHINE).write_text(json.dumps(self.machine), encoding="utf-8")
 
     def start(self, model: str, seed: int) -> Place:
         """A fresh model of that seed, not built yet."""
@@ -107,6 +115,11 @@ class Steps:
         )
 
     def _make(self, key: str, place: Place, technique: Technique, progress: Callable[[float, str], None]) -> None:
+        if self.brought:
+            raise BadStudy(
+                f"{technique} of seed {place.seed} is not among the steps in {self.folder} (torch "
+                f"{' on '.join(self.machine)}); train it there by --train-only, by the same code, and bring the folder"
+            )
         partial = self.folder / f"{key}.partial"  # stays when this process dies, for the training loop to go on from
         partial.mkdir(exist_ok=True)
         teacher = place.replaced or place.origin
@@ -165,10 +178,22 @@ def digest(*parts: Any) -> str:
 
 @cache
 def arithmetic() -> tuple[str, str]:
-    """What decides the last bits of a float on this machine: torch's version and the CPU's instructions."""
+    """What decides the last bits of a float on this machine: torch's version, and the GPU or the CPU's instructions."""
     import torch
 
-    return torch.__version__, torch.backends.cpu.get_cpu_capability()
+    gpu = torch.cuda.is_available()
+    return torch.__version__, torch.cuda.get_device_name() if gpu else torch.backends.cpu.get_cpu_capability()
+
+
+def read_machine(folder: Path) -> tuple[str, str]:
+    """What `name_machine` left. Errors: BadStudy."""
+    try:
+        version, device = json.loads((folder / MACHINE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise BadStudy(
+            f"{folder} does not say which machine trained its steps ({e}); bring the steps of a run with --train-only"
+        ) from None
+    return version, device
 
 
 @cache
