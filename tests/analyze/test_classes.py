@@ -57,7 +57,9 @@ def test_from_rows_and_predictions():
     table |= {("Int2()", s): row for s, row in enumerate(right({1: 0.4}, 1))}
     rows = [trial(recipe, s, float(row.mean()), n=400) for (recipe, s), row in table.items()]
     asked = Comparison(question="?", arms={"dense": "", "small": "Int2()"}, by="class")
-    found = find(asked, rows, answers=answers(table), labels=lambda t: LABELS, names=tuple("abcde")).classes
+    whole = find(asked, rows, answers=answers(table), labels=lambda t: LABELS, names=tuple("abcde"))
+    assert whole.model_validate_json(whole.model_dump_json()) == whole
+    found = whole.classes
     assert found is not None and [(r.label, found.name(r.label)) for r in found.recalls if r.clear] == [(1, "b")]
     assert find(asked, rows, answers=answers(table)).classes is None  # labels are gone
     assert find(asked, rows, labels=lambda t: LABELS).classes is None  # answers are gone

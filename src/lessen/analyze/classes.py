@@ -99,7 +99,7 @@ def classes(right: Mapping[str, np.ndarray], labels: np.ndarray, names: Sequence
     for (arm, k), d in tests.items():
         p = corrected[arm, k]
         change = {"value": d.value, "low": d.low, "high": d.high, "p_holm": p}
-        clear = d.clear and seeds > 1 and p <= LEVEL
+        clear = bool(d.clear) and seeds > 1 and p <= LEVEL  # a copy is not validated
         found.append(_recall(arm, k, right[arm], labels).model_copy(update={**change, "clear": clear}))
     return Classes(
         images={k: int((labels == k).sum()) for k in known}, names=tuple(names), seeds=seeds, recalls=tuple(found),
