@@ -82,6 +82,24 @@ def test_the_front_is_the_least_error_between_sizes_on_logarithmic_scales():
     assert found[-1].arm == "8 bits"
 
 
+def test_prices_are_bits_at_an_error_that_all_reach():
+    four = arm("4 bits", np.array([10e3, 40e3]), np.array([0.4, 0.1]), 0.01)
+    eight = arm("8 bits", np.array([20e3, 80e3]), np.array([0.9, 0.1]), 0.01)
+    found = law([eight, four], 5, 100)
+    assert found.level == pytest.approx(0.2)  # sqrt(0.1 x 0.4)
+    assert [p.arm for p in found.prices] == ["4 bits", "8 bits"]
+    assert found.prices[0].bits == pytest.approx(20e3)
+    # ln(0.9 / 0.2) / ln(0.9 / 0.1) = 0.6845 of the way from 20 k to 80 k: 20 k x 4^0.6845
+    assert found.prices[1].bits == pytest.approx(20e3 * 4**0.68453, rel=1e-3)
+    assert found.prices[0].low < 20e3 < found.prices[0].high
+
+
+def test_an_error_out_of_an_arms_reach_has_no_price():
+    good, bad = arm("a", BITS, 0.1 * (BITS / BITS[0]) ** -1), arm("b", BITS, np.full(5, 0.5))
+    assert law([good, bad], 5, 100).prices == ()
+    assert np.isinf(scaling.needed(BITS, np.full((1, 5), 0.5), 0.2)).all()
+
+
 def test_where_two_arms_are_as_good_the_front_is_not_sure():
     one, two = (arm(name, BITS, 900 / BITS) for name in ("a", "b"))
     two = two._replace(draws=np.random.default_rng(3).permutation(two.draws))

@@ -13,7 +13,7 @@ from lessen.analyze.budgets import Budget, Choice
 from lessen.analyze.classes import Classes, Recall, Uneven
 from lessen.analyze.findings import Contrast, Finding
 from lessen.analyze.points import Point, spread
-from lessen.analyze.scaling import Fit, Held, Law
+from lessen.analyze.scaling import Fit, Held, Law, Price
 from lessen.report import html, law_figures, markdown, words
 from lessen.report.answers import answer
 from lessen.report.axes import axis
@@ -53,15 +53,19 @@ def a_law() -> Finding:
         Fit(arm="8 bits", sizes=3, why="", a=900, b=2, c=0, low=1.6, high=2.4, miss=0.02, explains=0.98),
         Fit(arm="2 bits", sizes=2, why="a curve needs 3 sizes or more, and 2 finished"),
     )
+    prices = (Price(arm="4 bits", bits=2e4, low=1.8e4, high=2.2e4), Price(arm="8 bits", bits=3e4, low=2e4, high=None))
     front = (held(1e4, "4 bits", 0.97), held(2e4, "4 bits", 0.6, ("8 bits",)), held(4e4, "8 bits", 1.0))
     points = [point(arm, x, 0.9, f"{arm}{x}") for arm in ("4 bits", "8 bits", "2 bits") for x in (1e4, 4e4)]
-    return finding(points, x="bits", by="law", law=Law(fits=fits, front=front, seeds=5, images=100))
+    return finding(
+        points, x="bits", by="law", law=Law(fits=fits, front=front, seeds=5, images=100, level=0.07, prices=prices)
+    )
 
 
 def test_a_law_is_told_with_what_is_not_sure():
     told = " ".join(answer(a_law())).replace(words.THIN, " ")
     assert "the least error is that of 4 bits up to 20.0 kbit and 8 bits beyond. This is sure at 2 of 3 budgets" in told
-    assert "At 40.0 kbit, for example, the share of wrong answers is 10.0 % with 4 bits, 20.0 % with 8 bits" in told
+    assert "To come down to 7.0 % wrong answers takes 20.0 kbit with 4 bits (95 % 18.0 to 22.0 kbit) and" in told
+    assert "30.0 kbit with 8 bits (95 % not reached in some resamples)." in told
     assert "Nowhere could it be 2 bits." in told
     assert "b = 1.00 (95 % 0.80 to 1.30) with 4 bits and 2.00 (95 % 1.60 to 2.40) with 8 bits" in told
     assert "errors lie 2 to 8 % off these curves. Some of these exponents differ plainly." in told

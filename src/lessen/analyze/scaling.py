@@ -60,9 +60,20 @@ class Held(Row):
         return self.share >= SURE and len(self.errors) > 1
 
 
+class Price(Row):
+    """Bits that an arm needs for an error; the ends are None where more than 2.5 % of the resamples never reach it."""
+
+    arm: str
+    bits: float
+    low: float | None
+    high: float | None
+
+
 class Law(Row):
     fits: tuple[Fit, ...]
     front: tuple[Held, ...]  # by budget
+    level: float | None  # the error that prices are for: half way between what all arms reach and what all start from
+    prices: tuple[Price, ...]  # the least first; empty where no error lies in all arms' reach
     seeds: int
     images: int  # 0: resamples are of the seeds' scores alone
 
@@ -78,9 +89,11 @@ class Arm(NamedTuple):
 
 def law(arms: Sequence[Arm], seeds: int, images: int) -> Law:
     """Fits and front of all arms; the resamples of all are paired, draw by draw."""
+    there = [a for a in arms if len(a.bits)]
+    level = common(there)
     return Law(
-        fits=tuple(fit(arm, seeds) for arm in arms), front=front([a for a in arms if len(a.bits)]), seeds=seeds,
-        images=images,
+        fits=tuple(fit(arm, seeds) for arm in arms), front=front(there), seeds=seeds, images=images, level=level,
+        prices=prices(there, level) if level else (),
     )  # fmt: skip
 
 
@@ -197,6 +210,40 @@ def front(arms: Sequence[Arm]) -> tuple[Held, ...]:
             errors={a.name: e for a, e in zip(within, now, strict=True)}, rivals=tuple(within[i].name for i in rivals),
         ))  # fmt: skip
     return tuple(found)
+
+
+def common(arms: Sequence[Arm]) -> float | None:
+    """An error that every arm reaches and none starts below: the geometric middle of all such."""
+    if len(arms) < 2:
+        return None
+    low, high = (float(pick(getattr(a.errors, end)() for a in arms)) for pick, end in ((max, "min"), (min, "max")))
+    return (low * high) ** 0.5 if low < high else None
+
+
+def prices(arms: Sequence[Arm], level: float) -> tuple[Price, ...]:
+    """What each arm needs for that error, read off as in `between`."""
+    import numpy as np
+
+    found = []
+    for arm in arms:
+        ends = np.quantile(needed(arm.bits, arm.draws, level), [0.025, 0.975], method="nearest")
+        low, high = (float(end) if np.isfinite(end) else None for end in ends)
+        bits = float(needed(arm.bits, arm.errors[None], level)[0])
+        found.append(Price(arm=arm.name, bits=bits, low=low, high=high))
+    return tuple(sorted(found, key=lambda p: p.bits))
+
+
+def needed(bits: np.ndarray, errors: np.ndarray, level: float) -> Any:
+    """The fewest bits (draws,) at which errors (draws, n) come down to a level; infinite where they never do."""
+    import numpy as np
+
+    below = errors <= level
+    right = below.argmax(1)
+    left, rows = np.maximum(right - 1, 0), np.arange(len(errors))
+    high, low = np.log(errors[rows, left]), np.log(errors[rows, right])
+    share = np.where(high > low, (high - np.log(level)) / np.where(high > low, high - low, 1), 1)
+    logs = np.log(bits)
+    return np.where(below.any(1), np.exp(logs[left] + np.clip(share, 0, 1) * (logs[right] - logs[left])), np.inf)
 
 
 def between(bits: np.ndarray, errors: np.ndarray, budget: float) -> Any:

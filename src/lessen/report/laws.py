@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lessen.analyze.findings import Finding
-from lessen.analyze.scaling import SURE, Fit, Held, Law
+from lessen.analyze.scaling import SURE, Fit, Held, Law, Price
 from lessen.report import words
 from lessen.report.phrases import equal, position
 from lessen.report.question_tables import NONE, Cell, Grid
 
 
 def sentences(f: Finding) -> tuple[str, ...]:
-    """Who holds the front and how surely, what that means at one budget, and the laws."""
+    """Who holds the front and how surely, what one error costs each arm, and the laws."""
     if f.law is None:
         return ("Nothing can be said yet: no seed has finished in every size.",)
-    said = [_front(f, f.law), _example(f, f.law), _never(f.law), _laws(f.law), _none(f.law)]
+    said = [_front(f, f.law), _prices(f, f.law), _never(f.law), _laws(f.law), _none(f.law)]
     few = "One seed cannot tell a recipe from a lucky training, so nothing here is sure." if f.law.seeds == 1 else ""
     return tuple(s for s in (*said, few) if s)
 
@@ -46,15 +46,18 @@ def _front(f: Finding, law: Law) -> str:
     )
 
 
-def _example(f: Finding, law: Law) -> str:
-    """The errors at the budget where most arms can still grow."""
-    largest = {arm: max((p.x for p in f.of(arm) if p.x), default=0.0) for arm in f.arms}
-    growing = [(sum(largest[arm] >= h.budget for arm in h.errors), len(h.errors), h.budget, h) for h in law.front]
-    if not growing:
+def _prices(f: Finding, law: Law) -> str:
+    """The bits that each arm needs for one error in reach of all."""
+    if not law.prices:
         return ""
-    held = max(growing, key=lambda g: g[:3])[3]
-    each = [f"{words.percent(e)} with {arm}" for arm, e in sorted(held.errors.items(), key=lambda item: item[1])]
-    return f"At {position(f, held.budget)}, for example, the share of wrong answers is {words.listed(each)}."
+    each = [f"{position(f, p.bits)} with {p.arm} (95 % {_span(f, p)})" for p in law.prices]
+    return f"To come down to {words.percent(law.level)} wrong answers takes {words.listed(each)}."
+
+
+def _span(f: Finding, p: Price) -> str:
+    if p.low is None or p.high is None:
+        return "not reached in some resamples"
+    return f"{position(f, p.low).partition(words.THIN)[0]} to {position(f, p.high)}"
 
 
 def _never(law: Law) -> str:
