@@ -9,7 +9,8 @@ import pytest
 from made_rows import answers, cost, record, trial
 
 from lessen.analyze.comparison import Comparison
-from lessen.analyze.findings import NEAR, find, right_answers
+from lessen.analyze.findings import NEAR, find
+from lessen.analyze.predictions import class_names, right_answers, true_labels
 from lessen.analyze.statistics import holm, mean_interval, seed_difference
 
 SEEDS = (0, 1, 2)
@@ -189,3 +190,15 @@ def test_predictions_are_read_only_where_they_are_those_that_were_scored(tmp_pat
     assert (read(row) == [False, True, True, True]).all()  # what is not finite is wrong
     (tmp_path / row.predictions).write_bytes(b"PK no zip")
     assert read(row) is None
+
+
+def test_labels_and_names_of_classes_are_read_from_the_run(tmp_path):
+    row = trial("Int8()", 0, 0.5, n=2).model_copy(update={"artifact": "artifacts/a"})
+    assert true_labels(tmp_path)(row) is None and class_names(tmp_path, [row]) == ()
+    np.savez(
+        tmp_path / row.predictions, classes=np.array([0, 1]), targets=np.array([0, 0]), probabilities=np.ones((2, 2))
+    )
+    (tmp_path / "artifacts" / "a").mkdir(parents=True)
+    (tmp_path / "artifacts" / "a" / "manifest.json").write_text('{"classes": ["cat", "dog"]}')
+    assert true_labels(tmp_path)(row).tolist() == [0, 0]
+    assert class_names(tmp_path, [trial("", 0, 0.5), row]) == ("cat", "dog")

@@ -85,7 +85,8 @@ def changed(old: str, new: str) -> str:
         (changed("    x: MagnitudePrune.sparsity\n", ""),
          BadStudy, "comparison 1 of 2: arm 'ours' has 2 recipes; set x, which tells what they are drawn against"),
         (changed("x: MagnitudePrune.sparsity", "x: sparsty"), UnknownName, "unknown x 'sparsty'; did you mean 'spars"),
-        (changed("x: MagnitudePrune.sparsity", "x: time"), UnknownName, "known: sparsity, parameters, bytes, macs,"),
+        (changed("x: MagnitudePrune.sparsity", "x: time"),
+         UnknownName, "known: sparsity, parameters, bits, bytes, macs,"),
         (changed("x: MagnitudePrune.sparsity", "x: MagnitudPrune.sparsity"),
          UnknownName, "comparison 1 of 2: unknown technique 'MagnitudPrune'; did you mean 'MagnitudePrune'"),
         (changed("x: MagnitudePrune.sparsity", "x: MagnitudePrune.sparsty"),
@@ -94,6 +95,14 @@ def changed(old: str, new: str) -> str:
          BadStudy, "arm 'ours', 'MagnitudePrune(sparsity=0.5)', has no number MagnitudePrune.scope, which x asks for"),
         (changed("x: MagnitudePrune.sparsity", "x: ChannelPrune.ratio"),
          BadStudy, "comparison 1 of 2: arm 'ours', 'MagnitudePrune(sparsity=0.5)', has no number ChannelPrune.ratio"),
+        (changed("x: MagnitudePrune.sparsity", "x: bytes\n    by: size"),
+         BadField, "comparison 1 of 2: Comparison.by = 'size' is wrong"),
+        (changed("    x: MagnitudePrune.sparsity\n", "    x: sparsity\n    by: budget\n"),
+         BadStudy, "comparison 1 of 2: by: budget needs a cost as x, and x is 'sparsity'; write x: bytes"),
+        (changed("    x: MagnitudePrune.sparsity\n", "    x: bits\n    by: law\n"),
+         BadStudy, "comparison 1 of 2: by: law needs 3 recipes or more in an arm, one for each size of the model"),
+        (changed("x: MagnitudePrune.sparsity", "x: bits\n    by: class"),
+         BadStudy, "comparison 1 of 2: by: class compares arms of one recipe each; make every recipe an arm"),
         (changed("question: Which?", "question: ''"), BadField, "comparison 2 of 2: Comparison.question = '' is wrong"),
         (changed("question: Which?", "queston: Which?"), BadField, "Comparison lacks its field 'question'"),
         (changed("    x: Mag", "    y: Mag"), UnknownName, "comparison 1 of 2: unknown field of Comparison 'y'"),
@@ -128,3 +137,18 @@ def test_the_ready_study_of_pruning_asks_what_it_should():
     assert list(pattern.arms) == ["anywhere", "2:4"]
     text = files.text(files.path("pruning"))
     assert text.count("#") > 10 and yaml.safe_load(text)["name"] == "pruning"
+
+
+def test_the_ready_study_of_quantization_asks_what_it_should():
+    study = Study.read("quantization")
+    assert len(study.comparisons) == 8 and len(study.seeds) == 5
+    law, budget, by_class = study.comparisons[5:]
+    assert (law.by, law.x) == ("law", "bits") and list(law.arms) == ["32 bits", "8 bits", "4 bits", "3 bits", "2 bits"]
+    for arm, recipes in law.arms.items():  # the same widths, trained alike but for the bits
+        assert len(recipes) == 5 and sum(r.startswith("Student(") for r in recipes) == 4, arm
+        last = {r.rpartition(" >> ")[2] for r in recipes}
+        assert len(last) == 1 and "epochs=5, batch=32" in last.pop()
+    assert (budget.by, budget.x) == ("budget", "bytes") and len(budget.arms["by gradients"]) >= 5
+    assert not any("QAT" in r for r in budget.recipes)
+    assert by_class.by == "class" and {"float32", "4 bits", "one bit"} <= set(by_class.arms)
+    assert Study(**study.model_dump(mode="json")) == study

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -14,11 +14,14 @@ FIELD = re.compile(r"[A-Z]\w*\.[a-z]\w*")  # Technique.field
 AXES = {
     "sparsity": "share of the baseline's non-zero values that are gone, biases and norms counted",
     "parameters": "trained values",
+    "bits": "of all values as stored, scales and masks included",
     "bytes": "all files that the runtime needs",
     "macs": "multiply-accumulates a sample, dense",
     "nonzero macs": "multiply-accumulates a sample, zero weights left out",
     "latency": "time of a call at the first batch size, as a share of the baseline's",
 }
+SIZES = tuple(axis for axis in AXES if axis != "sparsity")  # smaller is cheaper
+FEWEST = 3  # recipes of an arm that a law can be fitted to
 
 
 class Comparison(BaseModel):
@@ -26,6 +29,10 @@ class Comparison(BaseModel):
 
     An arm of one recipe is compared by its training, one of several is a curve over `x`: one of AXES, or
     "Technique.field", the value of that field in the recipe. The empty recipe is the baseline.
+
+    `by` asks more. "law": each arm is a number of bits in models of several sizes; a curve of error over x is fitted to
+    it, and the arm with the least error at every x found. "budget": the best of each arm within the same x. "class":
+    which classes of the test set lose.
     Errors: BadStudy, BadField, UnknownName.
 
     >>> Comparison(question="Which?", arms={"8 bits": "Int8()", "dense": ""}).arms["dense"]
@@ -37,6 +44,7 @@ class Comparison(BaseModel):
     question: str = Field(min_length=1, description="what the arms are to answer, as a title")
     arms: dict[str, tuple[str, ...]] = Field(description="name: recipe, or a list of recipes; '' is the baseline")
     x: str = Field("", description=f"what curves are drawn against: {', '.join(AXES)}, or Technique.field")
+    by: Literal["", "law", "budget", "class"] = Field("", description="what else to tell: law, budget or class")
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -73,7 +81,20 @@ class Comparison(BaseModel):
                 raise BadStudy(
                     f"arm '{name}' has {len(recipes)} recipes; set x, which tells what they are drawn against"
                 )
+        self._asked_more()
         return self
+
+    def _asked_more(self) -> None:
+        """Errors: BadStudy where `by` does not go with x or the arms."""
+        if self.by in ("law", "budget") and self.x not in SIZES:
+            wanted = "bits" if self.by == "law" else "bytes"
+            raise BadStudy(f"by: {self.by} needs a cost as x, and x is '{self.x}'; write x: {wanted}")
+        if self.by == "law" and all(len(recipes) < FEWEST for recipes in self.arms.values()):
+            raise BadStudy(
+                f"by: law needs {FEWEST} recipes or more in an arm, one for each size of the model; add some"
+            )
+        if self.by == "class" and self.curves:
+            raise BadStudy("by: class compares arms of one recipe each; make every recipe an arm")
 
     @property
     def curves(self) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-from lessen.analyze import points
+from lessen.analyze import budgets, points
+from lessen.analyze.budgets import Budget
+from lessen.analyze.classes import Classes, classes_of
 from lessen.analyze.comparison import AXES, Comparison
 from lessen.analyze.points import Answers, Point
+from lessen.analyze.predictions import Labels, nobody
+from lessen.analyze.scaling import Law
+from lessen.analyze.sizes import law_of
 from lessen.analyze.statistics import Difference, holm, paired_difference, seed_difference
 from lessen.core.record import Row
 from lessen.core.trial import Trial
@@ -51,26 +53,35 @@ class Finding(Row):
     losses: tuple[Contrast, ...]  # with the baseline, not corrected
     baseline: Point | None
     alone: tuple[str, ...]  # recipes of other arms that no point of the first arm is near to
+    law: Law | None = None  # by: law
+    budgets: tuple[Budget, ...] = ()  # by: budget, from the smallest on
+    classes: Classes | None = None  # by: class; None where the predictions are gone
+    by: str = ""
 
     def of(self, arm: str) -> tuple[Point, ...]:
         """An arm's points."""
         return tuple(p for p in self.points if p.arm == arm)
 
-    def contrast(self, recipe: str, arm: str) -> Contrast | None:
-        return next((c for c in self.contrasts if (c.recipe, c.arm) == (recipe, arm)), None)
+    def contrast(self, recipe: str, arm: str, against: str | None = None) -> Contrast | None:
+        """Of a recipe in its arm with the first arm; within budgets it may meet several of that one's recipes."""
+        mine = (c for c in self.contrasts if (c.recipe, c.arm) == (recipe, arm))
+        return next((c for c in mine if against in (None, c.against)), None)
 
     def loss(self, recipe: str) -> Contrast | None:
         return next((c for c in self.losses if c.recipe == recipe), None)
 
 
-def nobody(trial: Trial) -> None:
-    """The answers of no trial are known."""
-
-
 def find(
-    comparison: Comparison, trials: Sequence[Trial], *, answers: Answers = nobody, field: ReadField | None = None
+    comparison: Comparison,
+    trials: Sequence[Trial],
+    *,
+    answers: Answers = nobody,
+    field: ReadField | None = None,
+    labels: Labels = nobody,
+    names: Sequence[str] = (),
 ) -> Finding:
-    """Analyse the rows of a study; `field` reads a recipe's field where x is one."""
+    """Analyse the rows of a study; `field` reads a recipe's field where x is one, `labels` the classes of the images,
+    which have `names`."""
     done = {(t.recipe, t.seed): t for t in trials if t.measurement is not None}
     base = {seed: t for (recipe, seed), t in done.items() if not recipe}
 
@@ -88,42 +99,41 @@ def find(
     if comparison.x:
         found = [sorted(arm, key=lambda p: _order(p, comparison.x)) for arm in found]
     dense = points.point("", "", trials, base, place, answers) if base else None
-    first, *others = found
-    met = [pair for arm in others for pair in _pairs(arm, first, comparison)]
+    everything = [p for arm in found for p in arm]
+    stairs = budgets.budgets(everything) if comparison.by == "budget" else ()
+    met = _met(found, comparison, stairs)
     tests = [(a, b, d) for a, b in met if (d := compare(a, b)) is not None]
     corrected = holm([d.p for *_, d in tests])
     near = {a.recipe for a, _ in met}
-    everyone = list({p.recipe: p for arm in found for p in arm}.values())
+    everyone = list({p.recipe: p for p in everything}.values())
     return Finding(
         question=comparison.question, x=comparison.x, curves=comparison.curves, arms=tuple(comparison.arms),
-        points=tuple(p for arm in found for p in arm), baseline=dense,
+        points=tuple(everything), baseline=dense,
         contrasts=tuple(
             _contrast(a, b, d, p, _apart(a, b, comparison.x)) for (a, b, d), p in zip(tests, corrected, strict=True)
         ),
         losses=tuple(
             _contrast(p, dense, d, None, None) for p in everyone if dense and p.recipe and (d := compare(p, dense))
         ),
-        alone=tuple(p.recipe for arm in others for p in arm if p.recipe not in near and p.x is not None),
+        alone=() if comparison.by else tuple(
+            p.recipe for arm in found[1:] for p in arm if p.recipe not in near and p.x is not None
+        ),
+        by=comparison.by, budgets=stairs,
+        law=law_of(everything, done, answers) if comparison.by == "law" else None,
+        classes=classes_of(everything, done, answers, labels, names) if comparison.by == "class" else None,
     )  # fmt: skip
 
 
-def right_answers(run: Path) -> Answers:
-    """Reads predictions beside the rows of a run folder; None where they are gone or are not those that were scored."""
-    import numpy as np
-
-    def read(trial: Trial) -> Any:
-        if not trial.predictions or trial.measurement is None:
-            return None
-        try:
-            with np.load(run / trial.predictions) as file:
-                finite = np.isfinite(file["probabilities"]).all(1)
-                right = (file["classes"] == file["targets"]) & finite
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            return None
-        test = trial.measurement.test
-        return right if (len(right), int(right.sum())) == (test.n, round(test.value * test.n)) else None
-
-    return read
+def _met(
+    found: Sequence[Sequence[Point]], comparison: Comparison, stairs: Sequence[Budget]
+) -> list[tuple[Point, Point]]:
+    """What is tested against the first arm. A law has one test for all: its resamples."""
+    first, *others = found
+    if comparison.by == "law":
+        return []
+    if comparison.by == "budget":
+        return budgets.met([p for arm in found for p in arm], stairs, first[0].arm)
+    return [pair for arm in others for pair in _pairs(arm, first, comparison)]
 
 
 def _difference(a: Sequence[Trial], b: Sequence[Trial], answers: Answers) -> Difference | None:
@@ -160,7 +170,7 @@ def _place(trial: Trial, base: Trial | None, x: str, field: ReadField | None) ->
         return 1 - cost.nonzeros / base.measurement.cost.nonzeros if base and base.measurement else None
     if x == "latency":
         return seen.latency[0].ratio if seen.latency else None
-    return {"parameters": cost.parameters, "bytes": seen.bytes.runnable, "macs": cost.macs,
+    return {"parameters": cost.parameters, "bits": cost.weight_bits, "bytes": seen.bytes.runnable, "macs": cost.macs,
             "nonzero macs": cost.nonzero_macs}[x]  # fmt: skip
 
 

@@ -6,10 +6,11 @@ import statistics
 from collections.abc import Sequence
 
 from lessen.analyze.comparison import AXES
-from lessen.analyze.findings import NEAR, Contrast, Finding
+from lessen.analyze.findings import NEAR, Finding
 from lessen.analyze.pareto import ROUNDING
 from lessen.analyze.points import Point
-from lessen.report import words
+from lessen.report import budgets, classes, laws, words
+from lessen.report.phrases import change, equal, leaning_only, of, position, reach, sides, unseen
 
 HOLDS = 0.01  # a mean test score at most this far below the baseline's is said to hold
 PLAIN = 1.25  # times another arm's latency in the median: more than the noise of timing
@@ -20,41 +21,10 @@ def answer(finding: Finding) -> tuple[str, ...]:
     """Sentences. Differences are of the test score; "clear" is after Holm's correction over all tests."""
     if not finding.contrasts and not finding.curves:
         return ("Nothing can be said yet: no two arms have finished on the same seed.",)
+    if finding.by == "law":
+        return laws.sentences(finding)
     said = _curves(finding) if finding.curves else _arms(finding)
     return tuple(s for s in (*said, _alone(finding), _one_seed(finding)) if s)
-
-
-def position(finding: Finding, x: float | None) -> str:
-    """A value of x as people read it."""
-    if x is None:
-        return words.DASH
-    if finding.x not in AXES:
-        return f"{x:g}"
-    if finding.x == "latency":
-        return f"{x:.2f}"
-    if finding.x == "sparsity":
-        return words.percent(x, 0 if abs(100 * x - round(100 * x)) < 0.05 else 1)
-    return words.size(x) if finding.x == "bytes" else words.number(x)
-
-
-def change(c: Contrast) -> str:
-    """ "2.1 points lower"."""
-    return words.lost(-c.value)
-
-
-def reach(c: Contrast) -> str:
-    """The interval of a difference in points: "-3.0 to -1.2"."""
-    return f"{words.signed(c.low)} to {words.signed(c.high)}"
-
-
-def unseen(contrasts: Sequence[Contrast]) -> str:
-    """How large a difference may hide behind "not clear"."""
-    sizes = sorted(c.smallest for c in contrasts if c.smallest is not None)
-    if not sizes:
-        return ""
-    apart = sizes[-1] > 2 * sizes[0] and len(sizes) > 1
-    least = f"{100 * sizes[0]:.1f} to {words.points(sizes[-1])}" if apart else words.points(sizes[-1])
-    return f"a true difference below {least} would usually not have been seen"
 
 
 def _arms(f: Finding) -> list[str]:
@@ -65,7 +35,7 @@ def _arms(f: Finding) -> list[str]:
     if clear:
         each = [f"{c.arm} scores {change(c)} (95 % {reach(c)})" for c in clear]
         said.append(f"Against {first.arm} ({words.spread(first.test)} on test), {words.listed(each)}: clear.")
-    leaning = [c for c in rest if _leaning(c)]
+    leaning = [c for c in rest if leaning_only(c)]
     if leaning:
         each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in leaning]
         tests = words.plural(len(f.contrasts), "test")
@@ -75,12 +45,9 @@ def _arms(f: Finding) -> list[str]:
         each = [f"{c.arm} ({change(c)}, 95 % {reach(c)})" for c in level]
         hidden = f"; {unseen(level)}" if unseen(level) else ""
         said.append(f"Not clearly different from {first.arm}: {words.listed(each)}{hidden}.")
+    if f.by == "class":
+        return [*said, *classes.sentences(f)]
     return [*said, _recovered(f), _dearer(f)]
-
-
-def _leaning(c: Contrast) -> bool:
-    """The interval lacks zero, but the corrected test says nothing."""
-    return not c.clear and not c.low <= 0 <= c.high
 
 
 def _recovered(f: Finding) -> str:
@@ -112,7 +79,7 @@ def _dearer(f: Finding) -> str:
 
 
 def _curves(f: Finding) -> list[str]:
-    said = [_met(f, arm) for arm in f.arms[1:]]
+    said = budgets.sentences(f) if f.by == "budget" else [_met(f, arm) for arm in f.arms[1:]]
     return [*said, _held(f), _faster(f)]
 
 
@@ -143,31 +110,12 @@ def _met(f: Finding, arm: str) -> str:
     """Where the arm and the first arm meet."""
     met = [c for c in f.contrasts if c.arm == arm]
     if not met:
-        return f"{arm} and {f.arms[0]} never have {_equal(f)} within {100 * NEAR:.0f} %: no difference can be told."
+        return f"{arm} and {f.arms[0]} never have {equal(f)} within {100 * NEAR:.0f} %: no difference can be told."
     at = {p.recipe: position(f, p.x) for p in f.of(f.arms[0])}
-    parts = []
-    for low, word in ((True, "lower"), (False, "higher")):
-        found = [c for c in met if c.clear and (c.value < 0) is low]
-        if found:
-            sizes = sorted(abs(c.value) for c in found)
-            by = words.points(sizes[-1]) if len(found) == 1 else f"{100 * sizes[0]:.1f} to {words.points(sizes[-1])}"
-            parts.append(f"clearly {word} at {words.listed([at[c.against] for c in found])} (by {by})")
-    leaning = [c for c in met if _leaning(c)]
-    if leaning:
-        where = words.listed([at[c.against] for c in leaning])
-        parts.append(f"different by the interval alone, not clear after correction, at {where}")
-    rest = [c for c in met if not c.clear and c not in leaning]
-    if rest:
-        where = words.listed([at[c.against] for c in rest])
-        hidden = f" ({unseen(rest)})" if unseen(rest) else ""
-        parts.append(f"not clearly different at {where}{hidden}")
+    parts = sides(met, lambda c: at[c.against])
     off = max((abs(c.apart) for c in met if c.apart is not None), default=0.0)
     near = f" (within {100 * off:.1f} %)" if off >= 0.0005 else ""
-    return f"At equal {_equal(f)}{near}, {arm} against {f.arms[0]}: {'; '.join(parts)}."
-
-
-def _equal(f: Finding) -> str:
-    return {"macs": "MACs", "nonzero macs": "non-zero MACs"}.get(f.x, f.x.rpartition(".")[2].replace("_", " "))
+    return f"At equal {equal(f)}{near}, {arm} against {f.arms[0]}: {parts}."
 
 
 def _held(f: Finding) -> str:
@@ -207,8 +155,3 @@ def _one_seed(f: Finding) -> str:
     """Nothing is called clear then."""
     few = any(c.seeds == 1 for c in f.contrasts)
     return "One seed cannot tell a recipe from a lucky training, so nothing it shows is called clear." if few else ""
-
-
-def of(count: int, all_: int) -> str:
-    """ "3 of 5 seeds"."""
-    return f"{count} of {words.plural(all_, 'seed')}"

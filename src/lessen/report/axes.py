@@ -8,11 +8,12 @@ from typing import NamedTuple
 from lessen.analyze.comparison import AXES
 from lessen.analyze.findings import Finding
 from lessen.report import words
-from lessen.report.answers import position
+from lessen.report.phrases import position
 
 TITLES = {
     "sparsity": "zeros among all values, %, biases included (scaled by what is left)",
-    "parameters": "parameters", "bytes": "runnable files", "macs": "multiply-accumulates a sample",
+    "parameters": "parameters", "bits": "bits of all values as stored", "bytes": "runnable files",
+    "macs": "multiply-accumulates a sample",
     "nonzero macs": "multiply-accumulates a sample, zero weights left out",
     "latency": "latency at the first batch size, baseline = 1",
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lessen.analyze.findings import NEAR, Finding
+from lessen.analyze.scaling import DRAWS
 from lessen.analyze.training import LAST
 from lessen.report import words
 
@@ -15,7 +16,7 @@ def caption(f: Finding) -> tuple[str, ...]:
     n = words.plural(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     tests = len(f.contrasts)
     corrected = f"; p values are corrected over the {tests} tests of this question" if tests > 1 else ""
-    found = [_picture(f), f"n = {n}{corrected}."]
+    found = [_picture(f), f"n = {n}{corrected}.", *_how(f)]
     if any(not c.images for c in f.contrasts):
         found.append(
             "Intervals and p values are from the seeds' scores alone, because the predictions are gone: what other test"
@@ -32,7 +33,7 @@ def reading(findings: Sequence[Finding]) -> tuple[str, ...]:
         " and an interval without zero; behind not clear stands the difference that four of five such studies would"
         " have shown. The scale of scores is logarithmic in the share of wrong answers."
     ]
-    if any(f.curves for f in findings):
+    if any(f.curves and not f.by for f in findings):
         most = f"{100 * NEAR:.0f} %"
         found.append(f"Curves are compared where x differs by at most {most}; below x stands by how much it does.")
     if any(p.recovery for f in findings for p in f.points):
@@ -48,7 +49,42 @@ def reading(findings: Sequence[Finding]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _how(f: Finding) -> list[str]:
+    """How the tables of a law, of budgets or of classes came about."""
+    if f.law:
+        drawn = words.plural(f.law.seeds, "seed") + (f" and {f.law.images:,} test images" if f.law.images else "")
+        return [
+            "Curves are fitted to the mean errors, as logarithms, by least squares; intervals and shares are of"
+            f" {DRAWS:,} resamples of {drawn}, drawn with replacement and the same for all. So few seeds make them a"
+            " little too narrow. Between two sizes of an arm its error is read off a straight line on both logarithmic"
+            " scales; above its largest size nothing is guessed, and a larger budget buys that size. The form and the"
+            " question are those of Dettmers & Zettlemoyer 2023 (arXiv:2212.09720) and Abdolrashidi et al. 2021"
+            " (arXiv:2105.03536)."
+        ]
+    if f.by == "budget":
+        return [
+            "Every size that a recipe has is a budget (sizes within 3 % are one). Of each arm stands there what"
+            " validation chose among the files that fit; test scores had no part in it. Nothing is interpolated."
+        ]
+    if f.classes:
+        return [
+            "Recall is the share of a class's images that are answered rightly. Clear is p <= 0.05 of a t-test after"
+            f" Holm's correction over {len(f.classes.recalls) - len(f.classes.images)} tests of classes and arms, and"
+            " an interval without zero. Whether classes differ is asked of other seeds (Friedman's test) and of other"
+            " images (labels permuted); the larger p value stands."
+        ]
+    return []
+
+
 def _picture(f: Finding) -> str:
+    if f.law:
+        return (
+            "Points are means of one size with their 95 % intervals, dots seeds, lines the fitted curves (thin where no"
+            " law could be told: they join the sizes); dotted is the baseline. The strip below has the colour of the"
+            " arm with the least error there, pale where that is not sure."
+        )
+    if f.classes:
+        return "Marks are means over seeds of what each class's recall gains or loses, bars 95 % intervals."
     if f.curves:
         return "Lines are means, bands their 95 % intervals, dots seeds; dotted is the baseline."
     left = "Lines are means over seeds, bands reach from the worst seed to the best; " if _trained(f) else ""

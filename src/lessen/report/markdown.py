@@ -14,7 +14,7 @@ from lessen.core.trial import Trial
 from lessen.report import provenance, words
 from lessen.report.captions import reading
 from lessen.report.pictures import draw
-from lessen.report.question_tables import Table, rows
+from lessen.report.question_tables import Cell, rows
 from lessen.report.questions import Question
 from lessen.report.summary import summarize
 
@@ -45,9 +45,13 @@ def _page(
         yield _safe(" ".join(q.answer))
         if picture:
             yield f"\n![{_safe(q.finding.question)}]({picture})"
+        for grid in q.grids:
+            yield ""
+            yield from _lines([grid.title, *(title for title, _ in grid.heads)], grid.rows)
         for table in q.tables:
             yield ""
-            yield from _table(q, table)
+            named = [(point.arm, cells) for point, cells in rows(q.finding, table)]
+            yield from _lines([table.title, *(c.title for c in table.columns)], named)
         yield f"\n<small>{_safe(' '.join(q.caption))}</small>"
         yield "\n<details><summary>Recipes</summary>\n"
         for arm in q.finding.arms:
@@ -65,12 +69,13 @@ def _page(
     yield f"\nAll trials took {words.seconds(total)} of training, packing and measuring. Drawn by `lessen report`."
 
 
-def _table(q: Question, table: Table) -> Iterator[str]:
-    yield "| " + " | ".join([table.title, *(_safe(c.title) for c in table.columns)]) + " |"
-    yield "|---|" + "---:|" * len(table.columns)
-    for point, cells in rows(q.finding, table):
+def _lines(heads: Sequence[str], named: Sequence[tuple[str, Sequence[Cell]]]) -> Iterator[str]:
+    """A table of named rows."""
+    yield "| " + " | ".join(map(_safe, heads)) + " |"
+    yield "|---|" + "---:|" * (len(heads) - 1)
+    for name, cells in named:
         shown = [_safe(c.text) + (f"<br><small>{_safe(c.below)}</small>" if c.below else "") for c in cells]
-        yield "| " + " | ".join([_safe(point.arm), *shown]) + " |"
+        yield "| " + " | ".join([_safe(name), *shown]) + " |"
 
 
 def _safe(text: str) -> str:

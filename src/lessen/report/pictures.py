@@ -11,7 +11,8 @@ from typing import Any
 
 from lessen.analyze.findings import Finding
 from lessen.analyze.points import Point
-from lessen.report import scores
+from lessen.analyze.scaling import Fit
+from lessen.report import class_figures, law_figures, scores
 from lessen.report.axes import at, axis, look
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
@@ -35,9 +36,13 @@ def draw(f: Finding, n: int, of_validation: int, file: Path) -> bool:
         return False
     with mpl.rc_context(STYLE):
         trained = any(b.epoch for p in f.points for b in p.course)
+        by_class = bool(f.classes)
         if f.curves:
             figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
             _curves(figure.subplots(), f, n)
+        elif by_class:
+            figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+            _classes(figure.subplots(), f)
         elif trained:
             figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
             left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
@@ -47,7 +52,7 @@ def draw(f: Finding, n: int, of_validation: int, file: Path) -> bool:
             figure = Figure(figsize=(WIDTH, 1.0 + 0.4 * len(drawn)), layout="constrained")
             _seeds(figure.subplots(), f, n)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        if handles and (f.curves or trained):
+        if handles and (f.curves or by_class or trained):
             figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), handlelength=3.2)
         figure.savefig(file, format="svg", metadata={"Date": None})
     return True
@@ -102,6 +107,9 @@ def _curves(ax: Any, f: Finding, n: int) -> None:
     ax.set_xticks(scale.marks, scale.labels)
     ax.minorticks_off()
     ax.set(xlabel=scale.title, ylabel="test score, %")
+    for low, high, held in law_figures.spans(f.law.front, scale) if f.law else ():
+        colour, alpha = COLOURS[f.arms.index(held.arm) % 6], 1 if held.sure else law_figures.FAINT
+        ax.axvspan(low, high, ymax=law_figures.STRIP, color=colour, alpha=alpha, linewidth=0)
     _scale(ax.yaxis, ax.set_yscale, ax.set_ylim, wrongs)
 
 
@@ -110,10 +118,39 @@ def _curve(ax: Any, f: Finding, arm: str, shown: Sequence[Point], i: int, n: int
     x, mean = [at(f, p.x or 0) for p in shown], [scores.wrong(p.test.mean, n) for p in shown if p.test]
     ends = [[scores.wrong(e, n) for e in p.interval or (p.test.mean, p.test.mean)] for p in shown if p.test]
     dots = [(at(f, a), scores.wrong(b, n)) for p in shown if p.test for a, b in zip(p.xs, p.test.values, strict=False)]
-    ax.fill_between(x, [a for a, _ in ends], [b for _, b in ends], color=COLOURS[i % 6], alpha=0.13, linewidth=0)
+    fit = next((fit for fit in f.law.fits if fit.arm == arm), None) if f.law else None
+    if fit is None:
+        ax.fill_between(x, [a for a, _ in ends], [b for _, b in ends], color=COLOURS[i % 6], alpha=0.13, linewidth=0)
     ax.plot([a for a, _ in dots], [b for _, b in dots], ".", color=COLOURS[i % 6], alpha=0.5, markersize=4)
-    ax.plot(x, mean, label=arm, **_style(i))
+    if fit is None:
+        ax.plot(x, mean, label=arm, **_style(i))
+    else:
+        _law(ax, fit, (x, mean, ends), i)
     return [b for _, b in dots] + [e for pair in ends for e in pair]
+
+
+def _law(ax: Any, fit: Fit, seen: tuple[list[float], list[float], list[list[float]]], i: int) -> None:
+    """Sizes as points with intervals, and the fitted curve; where there is no law a thin line joins the sizes."""
+    x, mean, ends = seen
+    style = _style(i)
+    ax.vlines(x, [min(e) for e in ends], [max(e) for e in ends], color=style["color"], linewidth=1)
+    ax.plot(x, mean, **{**style, "linestyle": ""})
+    drawn = law_figures.curve(fit, x)
+    thin = {} if drawn[0] else {"linewidth": 0.8}
+    ax.plot(*(drawn if drawn[0] else (x, mean)), label=fit.arm, **{**style, "marker": ""}, **thin)
+
+
+def _classes(ax: Any, f: Finding) -> None:
+    """Each class's change of recall, the arms side by side, with 95 % intervals."""
+    ticks = class_figures.labels(f)
+    for i, arm, places in class_figures.shown(f):
+        x, changes = [place for place, _ in places], [r for _, r in places]
+        ax.vlines(x, [100 * r.low for r in changes], [100 * r.high for r in changes], color=COLOURS[i % 6], linewidth=1)
+        ax.plot(x, [100 * r.value for r in changes], label=arm, **{**_style(i), "linestyle": ""})
+    ax.axhline(0, color="#000000", linewidth=0.8)
+    ax.set_xticks(range(len(ticks)), ticks)
+    ax.set(xlabel="class", ylabel=f"recall, points to {f.arms[0]}", xlim=(-0.5, len(ticks) - 0.5))
+    ax.grid(axis="x", visible=False)
 
 
 def _dense(ax: Any, f: Finding, split: str, n: int, wrongs: list[float], across: bool = True) -> None:

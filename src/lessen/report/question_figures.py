@@ -8,10 +8,10 @@ from typing import Any
 
 from lessen.analyze.findings import Finding
 from lessen.analyze.points import Point
-from lessen.report import scores, words
-from lessen.report.answers import position
+from lessen.report import class_figures, law_figures, scores, words
 from lessen.report.axes import at, axis, look
 from lessen.report.figures import AXIS, BASE, Figure, named, wrap
+from lessen.report.phrases import position
 
 COLOURS = tuple(f"var(--arm{letter})" for letter in "abcdef")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -24,6 +24,10 @@ def figures(finding: Finding, n: int, of_validation: int) -> list[tuple[str, Fig
     """Titles and figures. n and of_validation: samples of the splits, for the scale of scores."""
     if finding.curves:
         found = [("Test score", _curves(finding, n))]
+    elif finding.by == "class":
+        look = [style(i) for i in range(len(finding.arms))]
+        found = [("Recall by class", class_figures.figure(finding, look)),
+                 ("Test score of each seed", _seeds(finding, n))]  # fmt: skip
     else:
         found = [("Training", _convergence(finding, of_validation)), ("Test score of each seed", _seeds(finding, n))]
     return [(title, figure) for title, figure in found if figure]
@@ -98,7 +102,7 @@ def _curves(f: Finding, n: int) -> Figure | None:
     for i, arm in enumerate(f.arms):
         shown = [p for p in f.of(arm) if p.x is not None and p.test]
         if shown:
-            data += _curve(f, arm, shown, style(i), n)
+            data += (_law if f.law else _curve)(f, arm, shown, style(i), n)
     if not data:
         return None
     data.insert(0, _dense([scale.low, scale.high], _level(f, "test", n)))
@@ -109,7 +113,26 @@ def _curves(f: Finding, n: int) -> Figure | None:
     layout["xaxis"] = {**AXIS, "type": "log" if scale.log else "linear", "range": ends, "tickvals": scale.marks,
                        "ticktext": scale.labels, "tickangle": 0, "tickfont": {"size": 11},
                        "title": named(wrap(scale.title, 40))}  # fmt: skip
+    if f.law:
+        layout["shapes"] = law_figures.strip(f, scale, [style(i)["colour"] for i in range(len(f.arms))])
     return {"data": data, "layout": layout}
+
+
+def _law(f: Finding, arm: str, shown: Sequence[Point], s: dict[str, Any], n: int) -> list[Figure]:
+    """Sizes as points with their intervals, and the fitted curve; where there is no law a thin line joins the sizes."""
+    band, dots, line = _curve(f, arm, shown, s, n)
+    ends = list(zip(band["y"], reversed(band["y"]), strict=True))[: len(shown)]  # percents wrong: at least, at most
+    line |= {"mode": "markers", "showlegend": False, "error_y": {
+        "type": "data", "symmetric": False, "array": [max(pair) - y for pair, y in zip(ends, line["y"], strict=True)],
+        "arrayminus": [y - min(pair) for pair, y in zip(ends, line["y"], strict=True)], "color": s["colour"],
+        "thickness": 1.2, "width": 0,
+    }}  # fmt: skip
+    fit = next((fit for fit in f.law.fits if fit.arm == arm), None) if f.law else None
+    x, y = law_figures.curve(fit, line["x"]) if fit else ([], [])
+    drawn = {**line, "mode": "lines", "x": x or line["x"], "y": y or line["y"], "showlegend": True, "hoverinfo": "skip",
+             "line": {**line["line"], "width": 2 if x else 1}}  # fmt: skip
+    del drawn["error_y"], drawn["hovertext"]
+    return [dots, drawn, line]
 
 
 def _curve(f: Finding, arm: str, shown: Sequence[Point], s: dict[str, Any], n: int) -> list[Figure]:

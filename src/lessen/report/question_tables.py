@@ -8,7 +8,7 @@ from typing import NamedTuple
 from lessen.analyze.findings import Contrast, Finding
 from lessen.analyze.points import Point, Recovery
 from lessen.report import words
-from lessen.report.answers import position, reach
+from lessen.report.phrases import position, reach
 
 
 class Cell(NamedTuple):
@@ -31,6 +31,14 @@ class Table(NamedTuple):
     columns: list[Column]
 
 
+class Grid(NamedTuple):
+    """A table whose rows are not points: titles with hints, and rows with their names."""
+
+    title: str
+    heads: list[tuple[str, str]]
+    rows: list[tuple[str, list[Cell]]]
+
+
 NONE = Cell(words.DASH)
 HEADS = {"nonzero macs": "non-zero MACs", "macs": "MACs", "bytes": "bytes"}
 
@@ -47,11 +55,14 @@ def _scores(f: Finding) -> list[Column]:
         Column("validation", "mean ± sd over seeds", lambda p: Cell(words.spread(p.validation))),
         Column("test", "mean ± sd over seeds; 95 % interval for other seeds and other images", _test),
         Column("to baseline", "points of test score, 95 % interval", lambda p: _difference(f.loss(p.recipe))),
-        Column(f"to {first}", "points of test score on the same seeds and images, 95 % interval",
-               lambda p: _difference(f.contrast(p.recipe, p.arm))),
-        Column("p (Holm)", "of the t-test, corrected over all tests; in brackets the least points that it would show",
-               lambda p: _p(f.contrast(p.recipe, p.arm))),
     ]  # fmt: skip
+    if f.by not in ("law", "budget"):  # which have tables of their own
+        found += [
+            Column(f"to {first}", "points of test score on the same seeds and images, 95 % interval",
+                   lambda p: _difference(f.contrast(p.recipe, p.arm))),
+            Column("p (Holm)", "of the t-test, corrected over all tests; in brackets the least points that it would"
+                   " show", lambda p: _p(f.contrast(p.recipe, p.arm))),
+        ]  # fmt: skip
     if f.x:
         found.insert(0, Column(HEADS.get(f.x, f.x), "mean over seeds; how far it is from the point it is compared with",
                                lambda p: _x(f, p)))  # fmt: skip
@@ -87,7 +98,7 @@ def _costs(f: Finding) -> list[Column]:
 
 
 def _x(f: Finding, p: Point) -> Cell:
-    met = f.contrast(p.recipe, p.arm)
+    met = None if f.by else f.contrast(p.recipe, p.arm)
     apart = "" if met is None or met.apart is None or abs(met.apart) < 0.0005 else f"{100 * met.apart:+.1f} %"
     return Cell(position(f, p.x), apart)
 

@@ -10,15 +10,16 @@ from typing import Any
 
 from lessen import catalog
 from lessen.analyze.comparison import Comparison
-from lessen.analyze.findings import Finding, find, nobody, right_answers
+from lessen.analyze.findings import Finding, find
+from lessen.analyze.predictions import class_names, nobody, right_answers, true_labels
 from lessen.core.errors import LessenError
 from lessen.core.trial import Trial
-from lessen.report import provenance
+from lessen.report import budgets, classes, laws, provenance
 from lessen.report.answers import answer
 from lessen.report.captions import caption
 from lessen.report.figures import Figure
 from lessen.report.question_figures import figures
-from lessen.report.question_tables import Table, tables
+from lessen.report.question_tables import Grid, Table, tables
 from lessen.report.words import simple
 from lessen.store import Store
 
@@ -40,6 +41,12 @@ class Question:
     def tables(self) -> tuple[Table, Table]:
         return tables(self.finding)
 
+    @property
+    def grids(self) -> tuple[Grid, ...]:
+        """What a law, budgets or classes have to show beside scores and costs."""
+        grids = {"law": laws.grids, "budget": budgets.grids, "class": classes.grids}.get(self.finding.by)
+        return grids(self.finding) if grids else ()
+
     @cached_property
     def figures(self) -> list[tuple[str, Figure]]:
         """Titles and plotly data."""
@@ -51,9 +58,14 @@ class Question:
 
 def questions(description: Mapping[str, Any], trials: Sequence[Trial], run: Path | None = None) -> tuple[Question, ...]:
     """Analyse every comparison of a study's description; `run` is the folder where its predictions lie."""
-    read = right_answers(run) if run else nobody
+    read, labels, names = nobody, nobody, ()
+    if run:
+        read, labels, names = right_answers(run), true_labels(run), class_names(run, trials)
     kept = {t.key: read(t) for t in trials}  # read once, though asked for often
-    found = [find(c, trials, answers=lambda t: kept[t.key], field=_field) for c in asked(description)]
+    found = [
+        find(c, trials, answers=lambda t: kept[t.key], field=_field, labels=labels, names=names)
+        for c in asked(description)
+    ]
     seen = [t.measurement for t in trials if t.measurement]
     n = seen[0].test.n if seen else 1
     of_validation = next((m.validation.n for m in seen if m.validation), n)

@@ -58,6 +58,12 @@ def size(count: float | None) -> str:
     return f"{count:.0f}{THIN}B"
 
 
+def bits(count: float) -> str:
+    """Bits in steps of 1,000: "48.2 kbit"."""
+    text = number(count)
+    return f"{text}bit" if text[-1].isalpha() else f"{text}{THIN}bit"
+
+
 def milliseconds(ms: float | None) -> str:
     return DASH if ms is None else f"{_three(ms)}{THIN}ms"
 
