@@ -244,11 +244,12 @@ def test_a_pair_composes_and_keeps_what_was_won_or_is_refused(first: str, second
 
 def test_refusals_are_the_exception() -> None:
     refused = [pair for pair in PAIRS if isinstance(after(*pair), Refused)]
-    schools = {n for n in NAMES if catalog.family(n) == "distill" and not catalog.technique(n).replaces}
+    schools = {n for n in NAMES if catalog.family(n) == "distill" and catalog.technique(n).trains}
     assert {(name, "LotteryTicket") for name in NAMES} <= set(refused), (
         "fresh weights would throw away what came before"
     )
-    assert {(name, "Student") for name in NAMES} - {(n, "Student") for n in schools} <= set(refused)
+    for fresh in ("Student", "ProgressiveDistill", "SelfDistill"):
+        assert {(name, fresh) for name in NAMES} - {(n, fresh) for n in schools} <= set(refused)
     assert len(refused) <= len(NAMES) + 0.2 * len(PAIRS), refused
     assert all(any((name, second) not in refused for second in NAMES) for name in NAMES)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +31,15 @@ class Run:
     history: list[Epoch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, name: str, number: int, of: int) -> Run:
+        """The surroundings of part `number` (from 0) of so many; its folder, history and notes are its own.
+
+        >>> Run(checkpoint=Path("kept")).part("stage-1", 0, 3).checkpoint.as_posix()
+        'kept/stage-1'
+        """
+        tell, kept = self.progress, self.checkpoint
+        return replace(
+            self, checkpoint=None if kept is None else kept / name, history=[], notes=[], details={},
+            progress=lambda done, words: tell((number + done) / of, f"{name}, {words}"),
+        )  # fmt: skip

@@ -6,21 +6,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.core.teaching import Teacher, Temperature
+from lessen.core.teaching import Alpha, Standardize, Teacher, Temperature
 from lessen.core.technique import Range, Technique
 from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from lessen.ops.teaching import View
-    from lessen.ops.train import Batch
+    from torch import nn
 
 
 class LogitDistill(Technique):
-    """Trains on alpha * T^2 KL(teacher || student at T) + (1 - alpha) * cross-entropy.
+    """Trains on total * (alpha * T^2 KL(teacher || student at T) + (1 - alpha) * cross-entropy).
 
-    The teacher sees the same augmented batch in the same step.
+    The teacher sees the same augmented batch in the same step. The published weights of standardized logits, 9 and 1
+    at T = 2, are `temperature=2.0, alpha=0.9, total=10.0, standardize=True` (Sun et al. 2024, arXiv:2403.01549).
     """
 
     paper: ClassVar[str] = "Hinton et al. 2015, arXiv:1503.02531"
@@ -30,7 +28,9 @@ class LogitDistill(Technique):
 
     epochs: Epochs = 10
     temperature: Temperature = 4.0
-    alpha: Annotated[float, Range("share of the soft term; the rest is the labels'", 0.0, 1.0)] = 0.9
+    alpha: Alpha = 0.9
+    total: Annotated[float, Range("both terms' weights together; 10 of alpha=0.9 is 9 and 1", 0.01, 1_000.0)] = 1.0
+    standardize: Standardize = False
     teacher: Teacher = ""
     lr: Rate = 0.05
     batch: BatchSize = 128
@@ -43,11 +43,11 @@ class LogitDistill(Technique):
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models.teachers import teacher
-        from lessen.ops import losses, teaching, train
+        from lessen.ops import lessons, teaching, train
 
-        def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
-            soft = losses.soft_targets(student.logits, teachers[0].logits, self.temperature)
-            return self.alpha * soft + (1 - self.alpha) * task.loss(student.logits, batch.y, self.smoothing)
-
+        lesson = lessons.shares_and_labels(
+            task, self.temperature, self.alpha, total=self.total, standardize=self.standardize,
+            smoothing=self.smoothing,
+        )  # fmt: skip
         known = teacher("LogitDistill", self.teacher, model, task, run)
         return teaching.teach(model, known, task, train.Plan.of(self), run, lesson)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.text import Call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +15,10 @@ if TYPE_CHECKING:
 class Student(Technique):
     """The model it replaces is the teacher of the steps behind it; nothing but training may come before it.
 
-    So `Student('vgg16') >> Finetune() >> Student('vgg11') >> LogitDistill()` teaches VGG-11 by a VGG-16.
+    So `Student('vgg16') >> Finetune() >> Student('vgg11') >> LogitDistill()` teaches VGG-11 by a VGG-16. With
+    `inherit`, quantization may come before: the student has weights and activations of the same bits and groups, those
+    of the first and the last layer from the first and the last, all others as most of the others have them. Zeros are
+    not inherited, and cut channels and low-rank factors are refused.
     """
 
     paper: ClassVar[str] = "Hinton et al. 2015, arXiv:1503.02531"
@@ -25,38 +26,26 @@ class Student(Technique):
 
     model: Annotated[str, Doc("the student, such as 'resnet8(width=0.5)'; empty is the given model, narrower")] = ""
     width: Annotated[float, Range("factor on the given model's width, when `model` is empty", 0.01, 1.0)] = 0.5
+    inherit: Annotated[bool, Doc("after quantization: quantize the student's layers as the model's are")] = False
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
-        from lessen.models.pristine import compressed
+        from lessen.models import kinds, pristine
 
-        before = run.done[-1] if run.done else "a compression"
-        if compressed(model):
-            raise Refused(
-                f"Student cannot follow {before} because a fresh student would throw away what it won; "
-                "put Student first"
-            )
-        if before.startswith("Student("):
-            raise Refused(
-                f"Student cannot follow {before} because that one is untrained and has nothing to teach; "
-                "put a step that trains it between them"
-            )
-        text = self.model or narrower(model, self.width)
+        if self.inherit:
+            kinds.refuse_unknown("Student", model, run)
+            pristine.refuse_untrained("Student", run)
+        else:
+            pristine.refuse_fresh("Student", model, run, ", or after quantization write Student(inherit=True)")
+        text = self.model or pristine.narrower("Student.model", model, self.width)
         student = task.build(text).to(next(model.parameters()).device)
         small, large = task.cost(student).parameters, task.cost(model).parameters
-        if small >= large:
-            raise Refused(
-                f"Student '{text}' with {small:,} parameters is not smaller than the model with {large:,}; "
-                "name a smaller one"
-            )
+        pristine.refuse_no_smaller("Student", text, small, large)
         run.details.update(student=text, parameters=small, teacher_parameters=large)
         run.notes.append("the student is untrained and scores at chance until a step such as LogitDistill trains it")
+        if self.inherit:
+            found = kinds.kinds(model)
+            if found:
+                kinds.give(student, found, "Student", task, run)
+            if found.masked:
+                run.notes.append("which weights are zero is not inherited: prune again behind the student's training")
         return student.train(model.training)
-
-
-def narrower(model: nn.Module, factor: float) -> str:
-    """The text of the model's own builder with its width times `factor`. Errors: BadField when it has none."""
-    builder: Call | None = getattr(model, "builder", None)
-    if builder is None:
-        raise BadField("Student.model is empty and the model does not know its builder; name one, such as 'resnet8'")
-    args = {k: v for k, v in builder.args.items() if k not in ("shape", "classes")}
-    return str(Call(builder.name, {**args, "width": round(args.get("width", 1.0) * factor, 6)}))

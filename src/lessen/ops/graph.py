@@ -35,6 +35,14 @@ def trace(model: nn.Module) -> fx.Graph | None:
         return None
 
 
+def ends(model: nn.Module) -> tuple[str, ...]:
+    """Paths of the layers with weights that compute first and last; of one layer alone, it twice; () without any."""
+    graph, weighted = trace(model), layers.weighted(model)
+    order = [str(n.target) for n in graph.nodes if n.op == "call_module"] if graph is not None else list(weighted)
+    computed = [path for path in order if path in weighted]
+    return (*computed[:1], *computed[-1:])
+
+
 def norm_pairs(model: nn.Module) -> dict[str, str]:
     """Path of every batch norm that alone reads one convolution's output -> path of that convolution."""
     graph, modules = trace(model), dict(model.named_modules())

@@ -17,7 +17,7 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
 from lessen.ops import calibration, insertion, layers, train
-from lessen.ops.graph import trace
+from lessen.ops.graph import ends
 from lessen.ops.modes import evaluating
 from lessen.ops.sign_quantizers import Scale
 from lessen.ops.watching import Place, watching
@@ -61,8 +61,8 @@ def train_signs(model: nn.Module, task: Task, run: Run, plan: Plan, training: tr
 def insert(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
     """Signs between the ends, integers at the ends, activations as planned. Errors: Refused, BadData."""
     insertion.finite(layers.own(model), plan.name)
-    weighted, ends = layers.weighted(model), _ends(model)
-    inner = [path for path in weighted if path not in ends]
+    weighted, outer = layers.weighted(model), set(ends(model))
+    inner = [path for path in weighted if path not in outer]
     if not weighted:
         raise Refused(f"{plan.name} finds no convolution or linear layer in this model; quantize one that has some")
     if not inner:
@@ -72,26 +72,18 @@ def insert(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
         if not (isinstance(layer.wq, layers.SignWeights) and layer.wq.bits <= plan.bits):  # no kind has fewer bits
             fitted = layers.SignWeights.fitting(layer, plan.bits, plan.scale)
             layer.wq = fitted.to(layer.weight.device).train(layer.training)
-    bits = {} if plan.ends is None else dict.fromkeys(ends, plan.ends)
+    bits = {} if plan.ends is None else dict.fromkeys(outer, plan.ends)
     activations = None if plan.activations is None else 8
     insertion.quantize(
         model, task, run,
         insertion.Plan(plan.name, bits, activations, weight_ranges="mse", ranges=plan.ranges, coverage=plan.coverage),
     )  # fmt: skip
     if plan.activations == 1:
-        _take_signs(model, task, inner)
+        take_signs(model, task, inner)
     return model
 
 
-def _ends(model: nn.Module) -> set[str]:
-    """Paths of the layers with weights that compute first and last."""
-    graph, weighted = trace(model), layers.weighted(model)
-    order = [str(n.target) for n in graph.nodes if n.op == "call_module"] if graph is not None else list(weighted)
-    computed = [path for path in order if path in weighted]
-    return {*computed[:1], *computed[-1:]}
-
-
-def _take_signs(model: nn.Module, task: Task, paths: list[str]) -> None:
+def take_signs(model: nn.Module, task: Task, paths: list[str]) -> None:
     """Inputs of these layers become signs, each fitted with those before it in place."""
     x = calibration.samples(task)[:128].to(next(model.parameters()).device)
     weighted = layers.weighted(model)

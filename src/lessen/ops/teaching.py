@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lessen.core.errors import Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import layers, train
+from lessen.ops import layers, losses, train
 from lessen.ops.modes import evaluating
 from lessen.ops.watching import Place, watching
 
@@ -29,6 +29,17 @@ class View(NamedTuple):
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
+
+
+class Together(nn.Module):
+    """Several nets as one: its logits, softened at this temperature, give the mean of theirs."""
+
+    def __init__(self, nets: Iterable[nn.Module], temperature: float) -> None:
+        super().__init__()
+        self.nets, self.temperature = nn.ModuleList(nets), temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        return losses.together(torch.stack([net(x) for net in self.nets]), self.temperature)
 
 
 Lesson = Callable[[View, tuple[View, ...], train.Batch, nn.Module], Tensor]

@@ -55,12 +55,16 @@ class Plan:
 
 
 class Batch(NamedTuple):
-    """x: model inputs; y: targets as `task.loss` takes them; index: positions in train; raw: before `augment`."""
+    """x: model inputs; y: targets as `task.loss` takes them; index: positions in train; raw: before `augment`.
+
+    epoch: how many are behind, with the fraction of the running one.
+    """
 
     x: Tensor
     y: Tensor
     index: Tensor
     raw: Tensor
+    epoch: float = 0.0
 
 
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -173,8 +177,8 @@ class _Loop:
     def _train(self) -> float:
         """One pass over the train split; returns the mean loss."""
         epoch, rank, world = self.epoch, self.fabric.global_rank, self.fabric.world_size
-        shuffle = torch.Generator().manual_seed(_mix(self.seed, epoch))
-        self.noise.manual_seed(_mix(self.seed, epoch, rank + 1))
+        shuffle = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
+        self.noise.manual_seed(mix_seeds(self.seed, epoch, rank + 1))
         order = torch.randperm(len(self.y), generator=shuffle).to(self.fabric.device)
         self.module.train()
         pending: list[Tensor] = []
@@ -202,7 +206,7 @@ class _Loop:
         if self.plan.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
-            loss = self.loss(self.module, Batch(x, y, index, raw))
+            loss = self.loss(self.module, Batch(x, y, index, raw, self.step / self.batches))
         self.optimizer.zero_grad()  # not after the step: the heap would shrink, and be paged in again, at every step
         self.fabric.backward(loss)
         if self.plan.clip:
@@ -315,6 +319,6 @@ class _Loop:
             torch.cuda.set_rng_state(state["cuda_rng"])
 
 
-def _mix(*numbers: int) -> int:
+def mix_seeds(*numbers: int) -> int:
     """A seed from several numbers, so that epoch 2 of seed 1 is not epoch 1 of seed 2."""
     return hash(numbers) % 2**63

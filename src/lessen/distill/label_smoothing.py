@@ -1,0 +1,41 @@
+"""Training on labels that leave every other class a share: the control of distillation, without a teacher.
+
+Szegedy et al. 2016, arXiv:1512.00567, section 7. It too keeps a net from being too sure, but says nothing of which
+classes are alike; what a teacher adds is what LogitDistill wins over it (Müller et al. 2019, arXiv:1906.02629).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from lessen.core.run import Run
+from lessen.core.task import Task
+from lessen.core.technique import Technique
+from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class LabelSmoothing(Technique):
+    """Trains on cross-entropy with (1 - smoothing) * label + smoothing / classes, else as LogitDistill does."""
+
+    paper: ClassVar[str] = "Szegedy et al. 2016, arXiv:1512.00567"
+    neutral: ClassVar[dict] = {"epochs": 0}
+    trains: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ("epochs", "smoothing")
+
+    epochs: Epochs = 10
+    smoothing: Smoothing = 0.1
+    lr: Rate = 0.05
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    weight_decay: Decay = 5e-4
+    augment: Augment = True
+
+    def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
+        from lessen.ops import layers, train
+
+        return train.fit(layers.own(model), task, train.Plan.of(self), run)

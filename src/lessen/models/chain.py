@@ -1,0 +1,71 @@
+"""Nets that teach one another in turn: the model the first, each the one behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lessen.core.run import Run
+from lessen.core.task import Task
+from lessen.models import pristine
+from lessen.ops import layers, similarity, teaching, train
+from lessen.ops.modes import evaluating
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BATCH = 256  # of answers
+
+
+def taught_in_turn(
+    texts: Sequence[str], model: nn.Module, task: Task, run: Run, plan: train.Plan, lesson: teaching.Lesson
+) -> list[nn.Module]:
+    """Fresh nets of these builders' texts, each trained on `lesson` by the one before it, the first by the model.
+
+    Their weights follow from torch's current seed; each has a checkpoint folder of its own. The run gets the last
+    one's history, and `details["stages"]`: parameters, validation score, and how near each is to both its own teacher
+    and the model. Errors: those of building and of training.
+    """
+    seed, device = torch.initial_seed(), next(model.parameters()).device
+    name, teacher = pristine.text(model) or type(model).__name__, task.copy(model).eval()
+    first, stages = _answers(model, task), run.details.setdefault("stages", [])
+    nets: list[nn.Module] = []
+    for i, text in enumerate(texts):
+        part = run.part(f"stage-{i + 1}", i, len(texts))
+        with task.seeded(train.mix_seeds(seed, i)):
+            net = layers.own(task.build(text)).to(device)
+            net = teaching.teach(net, {name: teacher}, task, plan, part, lesson)
+        own = _answers(net, task)
+        stages.append({
+            "model": text, "parameters": task.cost(net).parameters, "validation": task.evaluate(net, "validation"),
+            "teacher": name, "to_teacher": nearness(own, _answers(teacher, task)), "to_first": nearness(own, first),
+        })  # fmt: skip
+        run.notes += [f"stage {i + 1}: {note}" for note in part.notes]
+        run.details.setdefault("teachers", part.details["teachers"])
+        nets.append(net.train(model.training))
+        name, teacher = f"{text} of stage {i + 1}", task.copy(net).eval()
+        run.history[:] = part.history
+    return nets
+
+
+def nearness(logits: Tensor, teacher: Tensor) -> dict[str, float] | None:
+    """Share of samples with the teacher's answer, and the mean of KL(teacher || student) in nats; None of no samples.
+
+    Logits (n, classes), both at temperature 1.
+    """
+    if not len(logits):
+        return None
+    agreement = (logits.argmax(1) == teacher.argmax(1)).float().mean().item()
+    return {"agreement": agreement, "kl": similarity.kl(teacher, logits).mean().item()}
+
+
+def _answers(net: Any, task: Task) -> Tensor:
+    """Its logits (n, classes) of the validation split, on the CPU; (0, 1) where that is empty."""
+    x = task.split("validation").x
+    if not len(x):
+        return torch.zeros(0, 1)
+    device = next(net.parameters()).device
+    with evaluating(net), torch.inference_mode():
+        return torch.cat([net(task.inputs(part.to(device))).cpu() for part in x.split(BATCH)])

@@ -1,0 +1,63 @@
+"""Lessons of logits alone, ready for `teaching.teach`: what is minimized when a teacher's answers are all one sees."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from lessen.core.task import Task
+from lessen.ops import losses
+from lessen.ops.teaching import Lesson, View
+from lessen.ops.train import Batch
+
+
+def shares_and_labels(
+    task: Task,
+    temperature: float,
+    alpha: float,
+    *,
+    total: float = 1.0,
+    standardize: bool = False,
+    smoothing: float = 0.0,
+) -> Lesson:
+    """total * (alpha * T^2 KL(teacher || student at T) + (1 - alpha) * the labels' loss), of the first teacher.
+
+    standardize: the soft term compares z-scores of logits. Hinton et al. 2015, arXiv:1503.02531; Sun et al. 2024,
+    arXiv:2403.01549, whose weights 9 and 1 are alpha = 0.9 of a total of 10.
+    """
+
+    def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
+        own, taught = student.logits, teachers[0].logits
+        if standardize:
+            own, taught = losses.standardized(own), losses.standardized(taught)
+        soft = losses.soft_targets(own, taught, temperature)
+        return total * (alpha * soft + (1 - alpha) * task.loss(student.logits, batch.y, smoothing))
+
+    return lesson
+
+
+def decoupled_and_labels(
+    task: Task,
+    temperature: float,
+    alpha: float,
+    beta: float,
+    *,
+    hard: float = 1.0,
+    rise: float = 0.0,
+    standardize: bool = False,
+    smoothing: float = 0.0,
+) -> Lesson:
+    """hard * the labels' loss + w * (alpha * target term + beta * term of the others), of the first teacher.
+
+    rise: epochs in which w goes from 0 to 1 in a line. Zhao et al. 2022, arXiv:2203.08679.
+    """
+
+    def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
+        own, taught = student.logits, teachers[0].logits
+        if standardize:
+            own, taught = losses.standardized(own), losses.standardized(taught)
+        target, others = losses.decoupled(own, taught, batch.y, temperature)
+        risen = min(1.0, batch.epoch / rise) if rise else 1.0
+        labels = task.loss(student.logits, batch.y, smoothing)
+        return hard * labels + risen * (alpha * target + beta * others)
+
+    return lesson
