@@ -42,6 +42,7 @@ class Together(nn.Module):
         return losses.together(torch.stack([net(x) for net in self.nets]), self.temperature)
 
 
+Spot = str | Place  # a layer's path for its output, or ("in", path) for what it reads first
 Lesson = Callable[[View, tuple[View, ...], train.Batch, nn.Module], Tensor]
 
 
@@ -68,15 +69,16 @@ def teach(
     run: Run,
     lesson: Lesson,
     *,
-    paths: tuple[str, ...] = (),
-    teacher_paths: tuple[str, ...] = (),
+    paths: tuple[Spot, ...] = (),
+    teacher_paths: tuple[Spot, ...] = (),
     aids: nn.Module | None = None,
 ) -> nn.Module:
     """Train the model in place on `lesson(student, teachers, batch, aids)`; the aids are trained with it, and left out.
 
     teachers: by name; they are private, in evaluation mode, and see the same augmented batch under inference mode.
     Where nothing is augmented, each sample is shown to them once, if what they show of all fits in 1 GiB.
-    paths, teacher_paths: layers whose outputs a View's features are, in that order. Errors: those of `train.fit`.
+    paths, teacher_paths: layers whose outputs (or inputs) a View's features are, in that order.
+    Errors: those of `train.fit`.
     """
     student, aids = layers.own(model), aids or nn.Module()
     shown = _Shown(teachers, teacher_paths, task, plan)
@@ -111,18 +113,19 @@ def warnings(teachers: Mapping[str, float | None], before: float | None, after: 
 
 
 @contextmanager
-def seen(model: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """Outputs of these layers by path, filled while the model runs; of a layer that runs twice, the last."""
-    found: dict[str, Tensor] = {}
+def seen(model: nn.Module, paths: Iterable[Spot]) -> Iterator[dict[Spot, Tensor]]:
+    """Outputs, or inputs, of these layers, filled while the model runs; of a layer that runs twice, the last."""
+    found: dict[Spot, Tensor] = {}
+    spots: dict[Place, Spot] = {("out", path) if isinstance(path, str) else path: path for path in paths}
 
     def keep(place: Place, value: Any) -> None:
-        found[place[1]] = value
+        found[spots[place]] = value[0] if place[0] == "in" else value
 
-    with watching(model, [("out", path) for path in paths], keep):
+    with watching(model, spots, keep):
         yield found
 
 
-def view(model: nn.Module, x: Tensor, paths: tuple[str, ...] = ()) -> View:
+def view(model: nn.Module, x: Tensor, paths: tuple[Spot, ...] = ()) -> View:
     """What a model in evaluation mode shows of inputs x; tensors that a gradient of others may pass by."""
     with torch.inference_mode(), seen(model, paths) as features:
         logits = model(x)
@@ -132,7 +135,9 @@ def view(model: nn.Module, x: Tensor, paths: tuple[str, ...] = ()) -> View:
 class _Shown:
     """What the teachers show of a batch: computed with the step, or once for all samples."""
 
-    def __init__(self, teachers: Mapping[str, nn.Module], paths: tuple[str, ...], task: Task, plan: train.Plan) -> None:
+    def __init__(
+        self, teachers: Mapping[str, nn.Module], paths: tuple[Spot, ...], task: Task, plan: train.Plan
+    ) -> None:
         self.teachers = [teacher.eval() for teacher in teachers.values()]
         self.paths, self.task = paths, task
         changing = plan.augment or plan.jitter or plan.sizes
@@ -161,7 +166,7 @@ class _Shown:
         return bytes_each * len(train) <= KEPT
 
 
-def look(model: nn.Module, task: Task, paths: tuple[str, ...] = ()) -> View:
+def look(model: nn.Module, task: Task, paths: tuple[Spot, ...] = ()) -> View:
     """What the model shows of one calibration sample."""
     x = task.inputs(task.split("calibration").x[:1])
     with evaluating(model):

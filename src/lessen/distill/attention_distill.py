@@ -1,0 +1,69 @@
+"""A student learns to look where its teacher looks (Zagoruyko & Komodakis 2017, arXiv:1612.03928)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from lessen.core.run import Run
+from lessen.core.task import Task
+from lessen.core.teaching import Hard, Layers, Soft, Teacher, Temperature
+from lessen.core.technique import Range, Technique
+from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from lessen.ops.teaching import View
+    from lessen.ops.train import Batch
+
+
+class AttentionDistill(Technique):
+    """Trains on hard * cross-entropy + soft * LogitDistill's term + weight * distance of attention maps.
+
+    Attention is the sum over channels of squares, divided by its length; the distance is the mean over places of the
+    squared difference, summed over layers: the form of the authors' code and RepDistiller, whose weight is 1000. Widths
+    may differ. Layers found by shape end the stages of equal size.
+    """
+
+    paper: ClassVar[str] = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
+    neutral: ClassVar[dict] = {"epochs": 0}
+    trains: ClassVar[bool] = True
+    shown: ClassVar[tuple[str, ...]] = ("epochs",)
+
+    epochs: Epochs = 10
+    weight: Annotated[float, Range("weight of the attention maps' mean squared distance", 0.0, 1_000_000.0)] = 1000.0
+    layers: Layers = ()
+    hard: Hard = 1.0
+    soft: Soft = 0.0
+    temperature: Temperature = 4.0
+    teacher: Teacher = ""
+    lr: Rate = 0.05
+    batch: BatchSize = 128
+    optimizer: Optimizer = "sgd"
+    schedule: Schedule = "cosine"
+    warmup: Warmup = 0.0
+    weight_decay: Decay = 5e-4
+    smoothing: Smoothing = 0.0
+    augment: Augment = True
+
+    def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
+        from torch import stack
+
+        from lessen.models.teachers import teacher
+        from lessen.ops import feature_losses, layer_pairs, teaching, train
+
+        known = teacher("AttentionDistill", self.teacher, model, task, run)
+        (taught_by,) = known.values()
+        pairs = layer_pairs.between("AttentionDistill", model, taught_by, task, self.layers, vectors=False)
+        layer_pairs.account(pairs, run.details, run.notes)
+
+        def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
+            matched = map(feature_losses.alike, student.features, teachers[0].features)
+            own = stack([feature_losses.attention_transfer(s, t) for s, t in matched]).sum()
+            labels, weights = task.loss(student.logits, batch.y, self.smoothing), (self.hard, self.soft, self.weight)
+            return feature_losses.joined(labels, student.logits, teachers[0].logits, own, weights, self.temperature)
+
+        return teaching.teach(
+            model, known, task, train.Plan.of(self), run, lesson,
+            paths=tuple(p.student.path for p in pairs), teacher_paths=tuple(p.teacher.path for p in pairs),
+        )  # fmt: skip
