@@ -37,6 +37,9 @@ class Comparison(BaseModel):
     question: str = Field(min_length=1, description="what the arms are to answer, as a title")
     arms: dict[str, tuple[str, ...]] = Field(description="name: recipe, or a list of recipes; '' is the baseline")
     x: str = Field("", description=f"what curves are drawn against: {', '.join(AXES)}, or Technique.field")
+    close: bool | None = Field(
+        None, description="how close arms answer to the baseline; by itself where one has a Student"
+    )
 
     def __init__(self, **fields: Any) -> None:
         try:
