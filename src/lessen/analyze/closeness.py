@@ -226,17 +226,18 @@ def _amount(measure: str, values: np.ndarray) -> Amount:
 def _tests(pairs: Sequence[tuple[str, str, str]], seen: Mapping[str, Seen]) -> tuple[Apart, ...]:
     import numpy as np
 
-    found = []
+    found: list[tuple[str, str, str, str, Difference]] = []
     for arm, recipe, against in pairs:
         shared = [s for s in seen[recipe] if s in seen[against]]
         for m in TESTED if shared else ():
             d = mean(np.stack([seen[recipe][s][m] - seen[against][s][m] for s in shared]))
             found.append((arm, recipe, against, m, d))
     corrected = holm([d.p for *_, d in found])
-    return tuple(_apart(*test, p) for test, p in zip(found, corrected, strict=True))
+    return tuple(_apart(test, p) for test, p in zip(found, corrected, strict=True))
 
 
-def _apart(arm: str, recipe: str, against: str, measure: str, d: Difference, p: float) -> Apart:
+def _apart(test: tuple[str, str, str, str, Difference], p: float) -> Apart:
+    arm, recipe, against, measure, d = test
     return Apart(
         arm=arm, recipe=recipe, against=against, measure=measure, value=d.value, low=d.low, high=d.high, p=d.p,
         p_holm=p, smallest=d.smallest if math.isfinite(d.smallest) else None, clear=p <= LEVEL and d.seeds > 1,

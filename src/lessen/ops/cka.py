@@ -97,11 +97,11 @@ def matrix(*batches: Hsics) -> Tensor:
 def left_out(*batches: Hsics) -> Tensor:
     """The same without each sample in turn: (a, b, samples). What a jackknife needs (Arvesen 1969)."""
     found = []
-    for i, batch in enumerate(batches):
-        rest = [b for j, b in enumerate(batches) if j != i]
+    for k, batch in enumerate(batches):
+        rest = [b for j, b in enumerate(batches) if j != k]
         between, own, other = (
-            (batch[3 + part] + sum(b[part] for b in rest)[..., None] if rest else batch[3 + part]) / len(batches)
-            for part in range(3)
+            torch.stack([batch[3 + i], *(b[i][..., None].expand_as(batch[3 + i]) for b in rest)]).mean(0)
+            for i in range(3)
         )
         found.append(_ratio(between, own, other))
     return torch.cat(found, -1)

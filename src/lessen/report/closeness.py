@@ -25,7 +25,7 @@ HINTS = {
 def sentences(close: Closeness, f: Finding) -> list[str]:
     """What the answer to the question says of it."""
     said = [_best(close, f)] if f.curves else [_levels(close)]
-    tests = [t for t in close.tests if t.measure in ("agreement", "kl")]
+    tests = [t for t in close.tests if t.measure != "ece"]
     return [s for s in (*said, *_compared(tests, f), _held(close, f), _scale(close)) if s]
 
 
