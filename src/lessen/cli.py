@@ -168,6 +168,9 @@ def inspect(
     errors: Annotated[
         bool, typer.Option("--errors", help="With --beside QUANTIZED: each layer's error, alone and accumulated.")
     ] = False,
+    close: Annotated[
+        bool, typer.Option("--close", help="With --beside STUDENT: how close its answers, features and gaze are.")
+    ] = False,
     distributions: Annotated[
         bool, typer.Option("--distributions", help="Weights and activations: histograms, box plots, outliers.")
     ] = False,
@@ -179,7 +182,9 @@ def inspect(
     from lessen import inspect as look
     from lessen.study import once
 
-    kinds = look.asked(sensitivity, goal or (), layer or (), quick, beside or (), at, images, errors, distributions)
+    kinds = look.asked(
+        sensitivity, goal or (), layer or (), quick, beside or (), at, images, errors, distributions, close
+    )
     found = {}
     with console.progress(what) as progress:
         base, task = once.start(what, output, seed=seed, progress=progress)
@@ -197,6 +202,8 @@ def inspect(
             )
         if beside:
             found["beside"] = look.beside(models, task, at=at, images=images, seed=seed, progress=progress)
+        if close:
+            found["close"] = look.close(found["beside"], models, task, images=images, seed=seed, progress=progress)
     pages = {name: look.write(seen, output) for name, seen in found.items()}
     if json:
         numbers = {name: seen.json() for name, seen in found.items()}

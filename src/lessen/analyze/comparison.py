@@ -45,6 +45,9 @@ class Comparison(BaseModel):
     arms: dict[str, tuple[str, ...]] = Field(description="name: recipe, or a list of recipes; '' is the baseline")
     x: str = Field("", description=f"what curves are drawn against: {', '.join(AXES)}, or Technique.field")
     by: Literal["", "law", "budget", "class"] = Field("", description="what else to tell: law, budget or class")
+    close: bool | None = Field(
+        None, description="how close arms answer to the baseline; by itself where one has a Student"
+    )
 
     def __init__(self, **fields: Any) -> None:
         try:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lessen.inspect.closeness.found import close
     from lessen.inspect.inside import Inside
     from lessen.inspect.page import write
     from lessen.inspect.request import asked
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
     from lessen.inspect.tensors import distributions
     from lessen.inspect.words import text
 
-__all__ = ["Inside", "Shown", "asked", "beside", "distributions", "errors", "sensitivity", "text", "write"]
+__all__ = ["Inside", "Shown", "asked", "beside", "close", "distributions", "errors", "sensitivity", "text", "write"]
 
 _HOME = {
     "Shown": "side_by_side", "asked": "request", "beside": "side_by_side", "sensitivity": "survey", "text": "words",
     "write": "page", "errors": "stage_errors", "distributions": "tensors", "Inside": "inside",
+    "close": "closeness.found",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lessen.report.offline import asset, finite, plotly, policy
 
 if TYPE_CHECKING:
+    from lessen.inspect.closeness.found import Close
     from lessen.inspect.inside import Inside
     from lessen.inspect.side_by_side import Beside
     from lessen.inspect.survey import Sensitivity
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
 HERE = "lessen.inspect"
 
 
-def write(found: Sensitivity | Beside | Inside, folder: Path | str) -> Path:
-    """Write `sensitivity`, `beside` or `inside`, as .html and .json, into the folder; returns the page."""
+def write(found: Sensitivity | Beside | Inside | Close, folder: Path | str) -> Path:
+    """Write `sensitivity`, `beside`, `inside` or `close`, as .html and .json, into the folder; returns the page."""
     name = type(found).__name__.lower()
-    text = {"sensitivity": render, "beside": render_beside, "inside": render_inside}[name]
+    text = {"sensitivity": render, "beside": render_beside, "inside": render_inside, "close": render_close}[name]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     numbers = json.dumps(found.json(), indent=2, ensure_ascii=False, allow_nan=False)
@@ -58,6 +59,17 @@ def render_inside(found: Inside) -> str:
     return _filled(
         "inside", [], found=found, draw=drawings, findings=findings, causes=causes, tails=tails, strip=strips
     )
+
+
+def render_close(found: Close) -> str:
+    """The page of how close models are to the original as text; it has no script."""
+    from lessen.inspect import drawings, remarks
+    from lessen.inspect.closeness import answers, draw, words
+
+    return _filled(
+        "close", [], found=found, draw=drawings, sketch=draw, words=words, remarks=remarks,
+        temperatures=answers.TEMPERATURES,
+    )  # fmt: skip
 
 
 def _filled(name: str, scripts: Sequence[str], **values: Any) -> str:

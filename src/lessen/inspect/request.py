@@ -9,13 +9,15 @@ from lessen.core.errors import BadField
 
 def asked(
     sensitivity: str, goals: Sequence[str], layers: Sequence[str], quick: bool, others: Sequence[str], at: str,
-    images: int | None, errors: bool = False, distributions: bool = False,
+    images: int | None, errors: bool = False, distributions: bool = False, close: bool = False,
 ) -> list[str]:  # fmt: skip
     """The scans that are asked for. Errors: BadField, UnknownName; also for an option without what it belongs to."""
     from lessen.inspect import side_by_side, survey
 
     if errors and not others:
         raise BadField("--errors belongs to --beside, which names the quantized form; add it or leave --errors out")
+    if close:
+        _close(others, images)
     if not (sensitivity or others or distributions):
         raise BadField(
             "nothing is asked for; give --sensitivity prune to scan the layers, --beside ARTIFACT to compare models, "
@@ -35,3 +37,11 @@ def asked(
     kinds = [kind.strip() for kind in sensitivity.split(",")] if sensitivity else []
     survey.check(kinds, goals)
     return kinds
+
+
+def _close(others: Sequence[str], images: int | None) -> None:
+    from lessen.inspect.closeness import found
+
+    if not others:
+        raise BadField("--close belongs to --beside, which names the student; add it or leave --close out")
+    found.check(images)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lessen.inspect.findings import amount, points
 
 if TYPE_CHECKING:
+    from lessen.inspect.closeness.found import Close
     from lessen.inspect.inside import Inside
     from lessen.inspect.proposal import Proposal
     from lessen.inspect.side_by_side import Beside
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 AMOUNT = {"prune": "sparsity", "channels": "channels removed", "rank": "rank removed", "bits": "bits"}
 
 
-def text(found: Sensitivity | Beside | Inside) -> str:
+def text(found: Sensitivity | Beside | Inside | Close) -> str:
     """All findings, and the proposals of a scan."""
     return "\n".join([*found.sentences(), *(line for p in getattr(found, "proposals", ()) for line in _table(p))])
 

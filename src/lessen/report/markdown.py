@@ -11,7 +11,7 @@ from typing import Any
 
 from lessen.core.errors import BadStudy
 from lessen.core.trial import Trial
-from lessen.report import provenance, words
+from lessen.report import close_figures, provenance, words
 from lessen.report.captions import reading
 from lessen.report.pictures import draw
 from lessen.report.question_tables import Cell, rows
@@ -26,21 +26,31 @@ def write(found: Sequence[Question], trials: Sequence[Trial], study: Mapping[str
     target.parent.mkdir(parents=True, exist_ok=True)
     pictures = [target.with_name(f"{target.stem}-{i}.svg") for i in range(1, len(found) + 1)]
     drawn = [p.name if draw(q.finding, q.n, q.of_validation, p) else "" for q, p in zip(found, pictures, strict=True)]
-    text = "\n".join(_page(found, drawn, trials, study))
+    near = [_near(q, p.with_name(f"{p.stem}-close.svg")) for q, p in zip(found, pictures, strict=True)]
+    text = "\n".join(_page(found, drawn, near, trials, study))
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     part.write_text(words.simple(text), encoding="utf-8")
     part.replace(target)
     return target
 
 
+def _near(q: Question, file: Path) -> str:
+    """The name of the picture of closeness; empty where there is none."""
+    return file.name if q.closeness and close_figures.draw(q.closeness, q.finding, file) else ""
+
+
 def _page(
-    found: Sequence[Question], drawn: Sequence[str], trials: Sequence[Trial], study: Mapping[str, Any]
+    found: Sequence[Question],
+    drawn: Sequence[str],
+    close: Sequence[str],
+    trials: Sequence[Trial],
+    study: Mapping[str, Any],
 ) -> Iterator[str]:
     first = trials[0] if trials else None
     yield f"# {_safe(str(study.get('name') or 'Study').capitalize())}"
     if first:
         yield f"\n`{_code(first.model)}` on `{_code(first.task)}`. Every file was measured as shipped, in its runtime."
-    for q, picture in zip(found, drawn, strict=True):
+    for q, picture, near in zip(found, drawn, close, strict=True):
         yield f"\n## {_safe(q.finding.question)}\n"
         yield _safe(" ".join(q.answer))
         if picture:
@@ -48,6 +58,8 @@ def _page(
         for grid in q.grids:
             yield ""
             yield from _lines([grid.title, *(title for title, _ in grid.heads)], grid.rows)
+        if near:
+            yield f"\n![Closeness to the baseline: {_safe(q.finding.question)}]({near})"
         for table in q.tables:
             yield ""
             named = [(point.arm, cells) for point, cells in rows(q.finding, table)]

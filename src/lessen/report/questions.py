@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from lessen import catalog
+from lessen.analyze import closeness as closenesses
+from lessen.analyze.closeness import Closeness
 from lessen.analyze.comparison import Comparison
 from lessen.analyze.findings import Finding, find
 from lessen.analyze.predictions import class_names, nobody, right_answers, true_labels
 from lessen.core.errors import LessenError
 from lessen.core.trial import Trial
-from lessen.report import budgets, classes, laws, provenance
+from lessen.report import budgets, classes, close_figures, closeness, laws, provenance
 from lessen.report.answers import answer
 from lessen.report.captions import caption
 from lessen.report.figures import Figure
@@ -32,14 +34,16 @@ class Question:
     answer: tuple[str, ...]
     n: int
     of_validation: int
+    closeness: Closeness | None = None
 
     @property
     def caption(self) -> tuple[str, ...]:
-        return caption(self.finding)
+        return (*caption(self.finding), *(closeness.caption(self.closeness) if self.closeness else ()))
 
     @property
-    def tables(self) -> tuple[Table, Table]:
-        return tables(self.finding)
+    def tables(self) -> tuple[Table, ...]:
+        scores, costs = tables(self.finding)
+        return (scores, *(closeness.tables(self.closeness, self.finding) if self.closeness else ()), costs)
 
     @property
     def grids(self) -> tuple[Grid, ...]:
@@ -50,10 +54,12 @@ class Question:
     @cached_property
     def figures(self) -> list[tuple[str, Figure]]:
         """Titles and plotly data."""
-        return figures(self.finding, self.n, self.of_validation)
+        more = close_figures.figures(self.closeness, self.finding) if self.closeness else []
+        return figures(self.finding, self.n, self.of_validation) + more
 
     def json(self) -> dict[str, Any]:
-        return {"question": self.finding.question, "answer": list(self.answer), **self.finding.model_dump(mode="json")}
+        found = {"question": self.finding.question, "answer": list(self.answer), **self.finding.model_dump(mode="json")}
+        return found | ({"closeness": self.closeness.model_dump(mode="json")} if self.closeness else {})
 
 
 def questions(description: Mapping[str, Any], trials: Sequence[Trial], run: Path | None = None) -> tuple[Question, ...]:
@@ -69,7 +75,25 @@ def questions(description: Mapping[str, Any], trials: Sequence[Trial], run: Path
     seen = [t.measurement for t in trials if t.measurement]
     n = seen[0].test.n if seen else 1
     of_validation = next((m.validation.n for m in seen if m.validation), n)
-    return tuple(Question(f, answer(f), n, of_validation) for f in found)
+    close = _close(asked(description), found, trials, run)
+    return tuple(
+        Question(f, (*answer(f), *(closeness.sentences(c, f) if c else ())), n, of_validation, c)
+        for f, c in zip(found, close, strict=True)
+    )
+
+
+def _close(
+    comparisons: Sequence[Comparison], found: Sequence[Finding], trials: Sequence[Trial], run: Path | None
+) -> list[Closeness | None]:
+    """How close each comparison's arms are to the baseline, where that is asked and predictions are there."""
+    if run is None or not any(map(closenesses.wanted, comparisons)):
+        return [None] * len(found)
+    read = closenesses.stored(run)
+    kept = {t.key: read(t) for t in trials}
+    return [
+        closenesses.find(f, trials, lambda t: kept[t.key]) if closenesses.wanted(c) else None
+        for c, f in zip(comparisons, found, strict=True)
+    ]
 
 
 def read(run_folder: Path | str) -> tuple[Question, ...]:
