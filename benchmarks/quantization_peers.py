@@ -9,7 +9,8 @@ ONNX Runtime: QDQ, uint8 activations, int8 weights per channel, its recommended 
 NNCF: its ONNX backend, both presets, fast bias correction; pip install 'lessen[nncf]', else it is left out. torchao:
 PT2E with X86InductorQuantizer, exported as it stands. The peers start from our float file (torchao from the plain
 model). Scores are of all test images, seed by seed and image by image. Exits 1 where ours scores more than 0.2 points
-below a peer's, or its file is larger than the peer's as written, or takes more than 1.05 of its time.
+below a peer's, or its file is larger than the peer's as written, or takes more than 1.05 of its time (median of pairs,
+and the lower quartile above 1: on a busy machine the same operators differ by more).
 """
 
 from __future__ import annotations
@@ -215,7 +216,8 @@ def missed(found: list[dict[str, Any]]) -> list[str]:
             said.append(f"{row['file']} scores {-100 * row['ours_minus_it'][0]:.2f} points more")
         if ours["bytes"] > row["bytes"]:
             said.append(f"{row['file']} takes {row['bytes']:,} bytes, ours {ours['bytes']:,}")
-        slow = {b: t["ours_to_it"][1] for b, t in row["latency"].items() if t["ours_to_it"][1] > TIME}
+        times = {b: t["ours_to_it"] for b, t in row["latency"].items()}
+        slow = {b: middle for b, (low, middle, _) in times.items() if middle > TIME and low > 1}
         said += [f"ours takes {ratio:.2f} of the time of {row['file']} at batch {b}" for b, ratio in slow.items()]
     return said
 
@@ -279,13 +281,14 @@ def main() -> int:
             found = rows(cases, given.runs)
         said = missed(found)
         save(given.output, {"task": task.text, "model": name}, found)
-        print(f"{name} on {task.text}: n = {len(nets)} seeds, {found[0]['images']} test images, "
-              f"{len(task.split('calibration').x)} calibration samples; latency on 1 thread, n = {given.runs} alternated "
-              f"runs\n\n{table(found)}\n\n{'; '.join(said) or 'no peer does better'}\n", flush=True)  # fmt: skip
+        samples = f"{len(task.split('calibration').x)} calibration samples"
+        print(f"{name} on {task.text}: n = {len(nets)} seeds, {found[0]['images']} test images, {samples}; latency on "
+              f"1 thread, n = {given.runs} alternated runs\n\n{table(found)}\n")  # fmt: skip
+        print("; ".join(said) or "no peer does better", flush=True)
         worst += said
     return int(bool(worst))
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NNCF_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("NNCF_CI", "1")  # it sends no events then
     sys.exit(main())
