@@ -48,6 +48,15 @@ def test_the_float_file_computes_what_the_model_computes(digits, trained, baseli
     assert baseline.manifest.fidelity.agreement == 1.0
 
 
+def test_the_file_does_not_tell_how_memory_was_laid_out(digits, trained):
+    sample = digits.inputs(digits.split("train").x[:1])
+    plain = exporting.export(digits.copy(trained), sample).proto
+    copied = digits.copy(trained).to(memory_format=torch.channels_last)
+    turned = exporting.export(copied, sample.to(memory_format=torch.channels_last)).proto
+    assert [n.op_type for n in turned.graph.node] == [n.op_type for n in plain.graph.node]
+    assert turned.SerializeToString(deterministic=True) == plain.SerializeToString(deterministic=True)
+
+
 def test_int8_runs_in_integer_kernels_throughout(int8):
     counts = open_session(int8[1].runnable).operators()
     convolutions = sum(isinstance(m, nn.Conv2d) for m in int8[0].modules())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from lessen import catalog, tasks
 from lessen.core.errors import BadField, BadRecipe, BadStudy, LessenError, UnknownName
 from lessen.study import Study, files
 
@@ -152,3 +153,29 @@ def test_the_ready_study_of_quantization_asks_what_it_should():
     assert not any("QAT" in r for r in budget.recipes)
     assert by_class.by == "class" and {"float32", "4 bits", "one bit"} <= set(by_class.arms)
     assert Study(**study.model_dump(mode="json")) == study
+
+
+def test_the_ready_study_of_transformers_asks_what_it_should():
+    study = Study.read("transformers")
+    dynamic, eight, four, samples = study.comparisons
+    assert len(study.seeds) == 5 and not study.recipes and study.model.startswith("vit(")
+    assert dynamic.arms["float32"] == ("",) and {("DynamicInt8()",), ("Int8()",)} <= set(dynamic.arms.values())
+    assert set(eight.arms) == set(four.arms) and len(eight.arms) == 5
+    assert all("Int8(" in r for recipes in eight.arms.values() for r in recipes)
+    assert all("Int4(activations=4" in r for recipes in four.arms.values() for r in recipes)
+    assert samples.x == "Int4.samples" and all("samples=32" in recipes[0] for recipes in samples.arms.values())
+    for name in ("quantization", "transformers"):  # the command that a ready file names is its own
+        assert f"lessen study {name} -o runs/{name}" in files.text(files.path(name))
+
+
+def test_every_layer_of_the_study_of_transformers_but_the_patches_is_dynamic():
+    from lessen.ops import layers
+
+    study = Study.read("transformers")
+    task = tasks.task("digits(limit=40, validation=20)")
+    with task.seeded(0):
+        model = task.build(study.model)
+    changed, record = catalog.recipe("DynamicInt8()").apply(model, task)
+    kinds = {p: isinstance(m.iq, layers.DynamicQuantizer) for p, m in layers.weighted(changed).items()}
+    assert [p for p, dynamic in kinds.items() if not dynamic] == ["patches"] and len(kinds) == 14
+    assert any("1 convolutions are left out" in note for note in record[0].notes)

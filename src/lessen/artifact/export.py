@@ -1,7 +1,8 @@
 """A torch model as one ONNX file: batch norm folded, integers stored as integers, exporter's metadata stripped.
 
 Traps met here: uint8 activations and 0..255 in the operators' arguments, since any other range adds nodes on floats
-that block fusion; fewer levels are a Clip of the uint8 values, which integer kernels read.
+that block fusion; fewer levels are a Clip of the uint8 values, which integer kernels read. With weights or sample laid
+out as channels_last the exporter makes eleven operators of a mean over pixels, one of them a Gather that copies strides.
 """
 
 from __future__ import annotations
@@ -43,11 +44,12 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
     from lessen.ops import layers
 
     ready, stored, dynamic = lower(model)
+    pair = torch.cat([sample[:1]] * 2).clone(memory_format=torch.contiguous_format)  # strides of one channel, too
     with _quiet():
         try:
             batch = torch.export.Dim("n", min=1, max=1 << 20)
             program = torch.onnx.export(
-                ready, (torch.cat([sample[:1]] * 2),), dynamo=True, external_data=False, input_names=["x"],
+                ready, (pair,), dynamo=True, external_data=False, input_names=["x"],
                 output_names=["y"], dynamic_shapes=({0: batch},), optimize=True, verbose=False,
             )  # fmt: skip
         except Exception as e:  # the exporter raises many types; the user's model is the cause of all
@@ -76,6 +78,7 @@ def lower(model: nn.Module) -> tuple[nn.Module, dict[str, Stored], set[str]]:
     from lessen.ops.folding import fold_norms
 
     ready = layers.own(copy.deepcopy(model)).cpu().eval()
+    ready.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weighted = layers.weighted(ready)
     stored = {p: m.wq.stored(m.weight, m.mask) for p, m in weighted.items() if m.wq is not None}
     dynamic = {p for p, m in weighted.items() if isinstance(m.iq, layers.DynamicQuantizer)}
