@@ -103,9 +103,7 @@ def _codes(quantizer: Any, bits: int, integer: bool) -> str:
     return "step" if integer else ""
 
 
-def _values(
-    name: int, dims: tuple[int, ...], n: int, bits: int, living: int, symmetric: bool, codes: str = ""
-) -> Size:
+def _values(name: int, dims: tuple[int, ...], n: int, bits: int, living: int, symmetric: bool, codes: str = "") -> Size:
     """The values in their smallest form: as they are, in codes of few bits, or without the zeros."""
     more = {"book": _node(6, (6, 15), 15), "step": _node(3, (15, 7), 15) + _node(4, (15,), 15, TO)}.get(codes, 0)
     kept = _code(living, 1 if bits == 2 and symmetric else bits) + (APART if bits < 8 else bits // 8) + more
