@@ -11,7 +11,7 @@ from lessen.report.figures import AXIS, BASE, Figure
 from lessen.report.figures import named as axis_title
 
 FIRST, LAST = (10, 101, 166), (192, 77, 5)  # of the layer at the input, and of the one at the output
-UNIT = {"bits": "bits", "clip_weights": "%", "clip_outputs": "%"}  # of the ticks
+UNIT = {"bits": "bits", **dict.fromkeys(CLIPPING, "coverage in %")}  # of the ticks
 LABELS = 30  # layers up to which the heatmap shows numbers
 
 
