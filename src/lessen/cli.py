@@ -150,7 +150,7 @@ def inspect(
     what: Annotated[str, typer.Argument(metavar="TASK/MODEL|ARTIFACT", help="digits/cnn, or an artifact's folder.")],
     output: Output,
     sensitivity: Annotated[
-        str, typer.Option(help="Scan every layer: prune, channels, rank, bits, or several: prune,bits.")
+        str, typer.Option(help="Scan every layer: prune, channels, rank, bits, clipping, or several: prune,bits.")
     ] = "",
     goal: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -133,7 +133,7 @@ def test_signs_and_a_bitmask_are_fewer_bytes_than_two_bits() -> None:
     assert done.sparse[0].bytes < 200 * 200 * (1 + 0.32) / 8 + 900
 
 
-@pytest.mark.parametrize("recipe", ["Int4()", "Int4(group=64, activations='float')"])
+@pytest.mark.parametrize("recipe", ["Int4()", "Int4(levels='log')", "Int4(group=64, activations='float')"])
 def test_a_vgg_11_in_4_bits_is_at_most_14_percent_of_its_float_file(recipe: str) -> None:
     check_vgg(recipe, "vgg11(width=0.5)", 0.14)
 
@@ -141,7 +141,8 @@ def test_a_vgg_11_in_4_bits_is_at_most_14_percent_of_its_float_file(recipe: str)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "most"),
-    [("Int4()", 0.14), ("Int4(group=64, activations='float')", 0.14), ("Int3()", 0.14), ("Int2()", 0.08),
+    [("Int4()", 0.14), ("Int4(levels='log')", 0.14), ("Int4(group=64, activations='float')", 0.14),
+     ("Int3()", 0.14), ("Int2()", 0.08),
      ("Float16()", 0.51), ("Int8()", 0.26)],
 )  # fmt: skip
 def test_a_whole_vgg_11(recipe: str, most: float) -> None:
@@ -159,7 +160,8 @@ def check_vgg(recipe: str, text: str, most: float) -> None:
     bits = {"Int8": 8, "Int4": 4, "Int3": 3, "Int2": 2}.get(type(technique).__name__)
     for layer in layers.weighted(model).values():
         half = layers.HalfQuantizer("float16")
-        layer.wq = layers.WeightQuantizer.fitting(layer, bits, group=getattr(technique, "group", 0)) if bits else half
+        kind = layers.LogWeights if getattr(technique, "levels", "") == "log" else layers.WeightQuantizer
+        layer.wq = kind.fitting(layer, bits, group=getattr(technique, "group", 0)) if bits else half
     if bits and getattr(technique, "activations", 8) == 8:
         for layer in layers.sites(model).values():
             if isinstance(layer, nn.ReLU):
@@ -168,6 +170,74 @@ def check_vgg(recipe: str, text: str, most: float) -> None:
     proto = exporting.export(model, sample).proto
     forms.shrink(proto)
     assert len(proto.SerializeToString()) <= most * before
+
+
+# --- books: few values of any kind
+
+LEVELS = {
+    "powers": np.array([0, *(s << k for k in range(7) for s in (1, -1))], np.int8),
+    "four": np.array([-128, 3, 5, 127], np.int8),
+    "two": np.array([7, 200], np.uint8),
+    "floats": np.array([-0.0, 0.0, 1.5, -3e-9, np.pi, 7e8], np.float32),
+    "halves": np.array([-0.0, 1.5, 0.1, 65504], np.float16),
+}
+
+
+@pytest.mark.parametrize("kind", LEVELS)
+@pytest.mark.parametrize("count", [1, 7, 64])
+def test_books_lose_nothing(kind: str, count: int) -> None:
+    values = RNG.choice(LEVELS[kind], (count,))
+    (book,) = narrow.books([LEVELS[kind]])
+    assert book.width == {2: 1, 4: 2}.get(len(LEVELS[kind]), 4) and narrow.fewest(LEVELS[kind], [book]) == book
+    packed = numpy_helper.to_array(narrow.initializer(book, values, "w"))
+    found = book.values()[packed.astype(np.uint8)] if book.width == 4 else book.unpack(packed, count)
+    assert found.dtype == values.dtype and found.tobytes() == values.tobytes()  # -0.0 too
+    assert len(narrow.initializer(book, values, "w").raw_data) == -(-count * book.width // 8)
+
+
+def test_layers_share_a_book_where_their_values_fit_one() -> None:
+    powers = LEVELS["powers"]
+    books = narrow.books(
+        [powers[:9], powers[3:], LEVELS["floats"], np.arange(17, dtype=np.int8), np.arange(-8, 8)[:, None].astype("i1")]
+    )
+    assert [(b.width, set(b.values().tolist()) == set(powers.tolist())) for b in books] == [(4, True), (4, False)]
+    assert narrow.books([np.array([-1, 0, 1, 1], np.int8)]) == [], "a code holds these in as few bits"
+    assert narrow.fewest(powers, []) is None
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("zeros", [0.0, 0.85])
+def test_books_run_as_their_values_do(tmp_path: Path, runtime: str, zeros: float) -> None:
+    kinds = [LEVELS["powers"], LEVELS["four"], LEVELS["powers"], np.array([0.5, -0.25, 2, 1e-3], np.float32)]
+    weights = {}
+    for i, levels in enumerate(kinds):
+        shape = (61 if i else 67, 61)
+        chosen = np.where(RNG.random(shape) < zeros, 0, RNG.choice(levels, shape))
+        weights[f"w{i}"] = chosen.astype(levels.dtype)
+    model = network(**weights)
+    x = (RNG.integers(-1, 2, (3, 67)) * (RNG.random((3, 67)) < 0.1)).astype("f4")
+    answers = []
+    for name in ("values", "packed"):
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        session = open_session([tmp_path / f"{name}.onnx"], runtime)
+        answers.append((session.run(x), session.operators()))
+        kept = dict(forms.weights(model))
+        assert all(np.array_equal(kept[k], v) and kept[k].dtype == v.dtype for k, v in weights.items()), name
+        done = forms.shrink(model)
+    np.testing.assert_array_equal(answers[0][0], answers[1][0])
+    assert answers[0][1] == answers[1][1] and not done
+    assert (tmp_path / "packed.onnx").stat().st_size < 0.75 * (tmp_path / "values.onnx").stat().st_size
+
+
+def test_a_book_is_made_only_where_it_pays() -> None:
+    few = RNG.choice(LEVELS["powers"], (5, 5))
+    small = network(a=few)
+    before = small.SerializeToString()
+    assert not forms.shrink(small) and small.SerializeToString() == before
+    large = network(a=few, b=RNG.choice(np.arange(-7, 8, dtype=np.int8), (5, 900)))
+    assert forms.shrink(large).bits == {"b": 4}
+    assert forms.shrink(network(a=RNG.choice(LEVELS["powers"], (90, 90)))).bits == {"a": 4}
 
 
 # --- trained nets
@@ -188,7 +258,7 @@ def packed(digits, trained, baseline, tmp_path_factory):
     return artifact
 
 
-@pytest.mark.parametrize("recipe", ["Int8()", "Int4()", "Int2(symmetric=False)"])
+@pytest.mark.parametrize("recipe", ["Int8()", "Int4()", "Int4(levels='log')", "Int2(symmetric=False)"])
 def test_quantized_activations_run_in_integer_kernels_throughout(packed, recipe: str) -> None:
     model, artifact = packed(recipe)
     counts = open_session(artifact.runnable).operators()
@@ -208,6 +278,8 @@ def test_float_activations_fold_at_load_and_agree_to_the_last_digits(packed, rec
 RECIPES = {
     "Int4()": "int8 weights and uint8 activations in 10 of 10 weighted operators, float32 between; stored in 4 bits in",
     "Int4(activations=4)": "int8 weights and uint8 activations in 10 of 10",
+    "Int4(levels='log')": "int8 weights and uint8 activations in 10 of 10 weighted operators",
+    "Int3(levels='log', group=20, activations='float')": "float32 from integer weights, unpacked at load, in 10 of 10",
     "Int4(group=16, activations='float')": "float32 from integer weights, unpacked at load, in 10 of 10, ",
     "Int4(group=20, symmetric=False, activations='float')": "float32 from integer weights, unpacked at load",
     "Int2(symmetric=False)": "stored in 2 bits in",
@@ -243,7 +315,11 @@ def test_dynamic_layers_run_in_the_runtimes_dynamic_kernel(packed) -> None:
     assert counts["DynamicQuantizeMatMul"] == 1 and counts["Conv"] == 9
 
 
-@pytest.mark.parametrize("recipe", ["Int4()", "Int4(group=24, symmetric=False, activations='float')", "DynamicInt8()"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["Int4()", "Int4(levels='log')", "Int4(group=24, symmetric=False, activations='float')", "DynamicInt8()",
+     "Int4(levels='log', activations='float') >> DynamicInt8()"],
+)  # fmt: skip
 def test_transposed_weights_of_a_transformer(digits, tmp_path: Path, recipe: str) -> None:
     with digits.seeded(0):
         model = digits.build("vit(width=0.25, depth=1, patch=4)").eval()

@@ -1,5 +1,6 @@
 """The form in which each weight takes the fewest bytes of the file: as it is, in fewer bits (narrow.py), without its
-zeros (sparse.py), or both. All of them are constants that the runtime unpacks once, at load, exactly.
+zeros (sparse.py), or both; whatever takes few distinct values is codes into a table. All of them are constants that the
+runtime unpacks once, at load, exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ LEAST_OPSET = 21  # of 4-bit initializers
 
 @dataclass
 class Shrunk:
-    """Weights without their zeros, and the bits of a value of each layer, where it has fewer than a byte's."""
+    """Weights without their zeros, and the bits of a value of each layer that is stored in codes."""
 
     sparse: list[SparseWeight] = field(default_factory=list)
     bits: dict[str, int] = field(default_factory=dict)
@@ -38,7 +39,7 @@ class _Form:
     """Initializers and nodes in place of one initializer."""
 
     parts: list[Any]
-    code: narrow.Code | None = None
+    code: narrow.Code | narrow.Book | None = None
     packed: sparse.Packed | None = None
 
 
@@ -50,7 +51,8 @@ def shrink(model: onnx.ModelProto, worth: float = WORTH, *, without_zeros: bool 
     layers share are made only where what they save together is more than their own bytes.
     """
     for tables in (True, False):
-        chosen = _choose(model, worth, without_zeros and tables, tables)
+        books = _paying(model, worth, without_zeros) if tables else []
+        chosen = _choose(model, worth, without_zeros and tables, tables, books)
         saved = sum(_bytes(i) - _bytes(*f.parts) for i, f in chosen)
         if saved > _bytes(*_shared([f for _, f in chosen])):
             return _replace(model, chosen)
@@ -83,9 +85,9 @@ def _unpacked(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> Iterator
         prefix = source.partition(".")[0]
         if not prefix.startswith("~") or node.output[0].startswith("~"):
             continue
-        if node.op_type == "Cast":  # 4 bits keep their shape
+        if node.op_type in ("Cast", "Gather"):  # 4 bits keep their shape
             name = next(n for n in values if n.startswith(f"{prefix}.dense."))
-            yield node.output[0], _wide(values[name], name)
+            yield node.output[0], _wide(values, name)
         elif node.op_type == "Reshape" and f"{prefix}.bits" in values:
             bits, shape, alive = values[f"{prefix}.bits"], values[source], int(_count(values[f"{prefix}.bits"]))
             kept = values.get(f"{prefix}.values")
@@ -100,14 +102,16 @@ def _unpacked(model: onnx.ModelProto, values: dict[str, np.ndarray]) -> Iterator
 def _coded(values: dict[str, np.ndarray], start: str, count: int) -> np.ndarray:
     """The flat values of the initializer whose name is `start` and its code's."""
     name, packed = next((k, v) for k, v in values.items() if k.startswith(start) and not k.endswith(".size"))
-    code = narrow.BY_NAME[name.rpartition(".")[2]]
-    return _wide(packed, name) if code.width == 4 else code.unpack(packed, count)
+    code = narrow.named(name.rpartition(".")[2], values)
+    return _wide(values, name) if code.width == 4 else code.unpack(packed, count)
 
 
-def _wide(packed: np.ndarray, name: str) -> np.ndarray:
-    """Bytes of an initializer of 4 bits."""
-    code = narrow.BY_NAME[name.rpartition(".")[2]]
-    return (packed.astype(np.int16) * code.step).astype(code.dtype)
+def _wide(values: dict[str, np.ndarray], name: str) -> np.ndarray:
+    """Values of an initializer of 4 bits."""
+    code = narrow.named(name.rpartition(".")[2], values)
+    if isinstance(code, narrow.Book):
+        return code.values()[values[name].astype(np.uint8)]
+    return (values[name].astype(np.int16) * code.step).astype(code.dtype)
 
 
 def _count(bits: np.ndarray) -> int:
@@ -122,26 +126,44 @@ def _centered(value: np.ndarray, zero: np.ndarray, columns: np.ndarray | None) -
     return (rows - zeros[:, columns]).reshape(value.shape)
 
 
-def _choose(
-    model: onnx.ModelProto, worth: float, without_zeros: bool, tables: bool
-) -> list[tuple[onnx.TensorProto, _Form]]:
-    """Each weight that has a smaller form, and that form."""
+def _dense_weights(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, np.ndarray]]:
+    """Initializers that may take another form, and their values."""
     from onnx import TensorProto, numpy_helper
 
     kinds = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8}
-    chosen: list[tuple[onnx.TensorProto, _Form]] = []
     for initializer in model.graph.initializer:
-        if len(initializer.dims) < 2 or initializer.data_type not in kinds:
-            continue
-        value, prefix = numpy_helper.to_array(initializer), f"~{len(chosen)}"
-        forms = [_Form([initializer])]
-        code = narrow.narrowest(value) if value.dtype in (np.int8, np.uint8) and _takes_codes(model) else None
+        if len(initializer.dims) > 1 and initializer.data_type in kinds:
+            yield initializer, numpy_helper.to_array(initializer)
+
+
+def _paying(model: onnx.ModelProto, worth: float, without_zeros: bool) -> list[narrow.Book]:
+    """The books that save more than they take."""
+    books = narrow.books(value for _, value in _dense_weights(model)) if _takes_codes(model) else []
+    if not books:
+        return []
+    found = [{i.name: f for i, f in _choose(model, worth, without_zeros, True, b)} for b in (books, [])]
+    saved = dict.fromkeys(books, 0)
+    for initializer, _ in _dense_weights(model):
+        with_books, without = (forms.get(initializer.name, _Form([initializer])) for forms in found)
+        if isinstance(with_books.code, narrow.Book):
+            saved[with_books.code] += _bytes(*without.parts) - _bytes(*with_books.parts)
+    return [b for b in books if saved[b] > _bytes(*(part for parts in b.table() for part in parts))]
+
+
+def _choose(
+    model: onnx.ModelProto, worth: float, without_zeros: bool, tables: bool, books: list[narrow.Book]
+) -> list[tuple[onnx.TensorProto, _Form]]:
+    """Each weight that has a smaller form, and that form."""
+    chosen: list[tuple[onnx.TensorProto, _Form]] = []
+    for initializer, value in _dense_weights(model):
+        prefix, forms = f"~{len(chosen)}", [_Form([initializer])]
+        code = narrow.fewest(value, books) if _takes_codes(model) else None
         if code is not None and (tables or code.width == 4):
             forms.append(_dense(value, code, initializer.name, prefix))
         best = min(forms, key=lambda f: _bytes(*f.parts))
         packed = sparse.Packed.of(value) if without_zeros else None
         if packed is not None and len(packed.values) <= sparse.MOST_VALUES:
-            own = None if code is None else narrow.narrowest(packed.values[1:])
+            own = None if code is None else narrow.fewest(packed.values[1:], books)
             form = _Form(sparse.unpacking(packed, own, initializer.name, prefix), own, packed)
             best = form if _bytes(*form.parts) <= worth * _bytes(*best.parts) else best
         if best is not forms[0]:
@@ -154,7 +176,7 @@ def _takes_codes(model: onnx.ModelProto) -> bool:
     return not any(n.op_type == "GroupNormalization" for n in model.graph.node) or _opset(model).version >= LEAST_OPSET
 
 
-def _dense(value: np.ndarray, code: narrow.Code, name: str, prefix: str) -> _Form:
+def _dense(value: np.ndarray, code: narrow.Code | narrow.Book, name: str, prefix: str) -> _Form:
     from onnx import helper, numpy_helper
 
     stored = f"{prefix}.dense.{code.name}"
@@ -171,12 +193,14 @@ def _shared(forms: list[_Form]) -> list[Any]:
     from onnx import numpy_helper
 
     every = {f.code for f in forms if f.code is not None}
-    codes = {code for code in every if code.width < 4}
-    steps = sorted({code.step for code in every if code in narrow.STEPS})
+    coded = {code for code in every if code.width < 4 or isinstance(code, narrow.Book)}
+    steps = sorted({code.step for code in every if isinstance(code, narrow.Code) and code in narrow.STEPS})
     found: list[Any] = [numpy_helper.from_array(np.array(n, np.int32), f"~.step{n}") for n in steps]
-    if codes or any(f.packed for f in forms):
+    if any(code.width < 4 for code in coded) or any(f.packed for f in forms):
         found += [numpy_helper.from_array(v, k) for k, v in SHARED.items()]
-    for tensors, nodes in [sparse.table()] * any(f.packed for f in forms) + [c.table() for c in sorted(codes)]:
+    for tensors, nodes in [sparse.table()] * any(f.packed for f in forms) + [
+        c.table() for c in sorted(coded, key=lambda c: (c.width, c.name))
+    ]:
         found += [*tensors, *nodes]
     return found
 

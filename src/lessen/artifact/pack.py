@@ -167,7 +167,7 @@ def _told(computes: str, packed: Shrunk) -> str:
     """With the bits that weights are stored in, where those are fewer than a byte's."""
     count = Counter(packed.bits.values())
     stored = ", ".join(f"{bits} bit{'s' * (bits > 1)} in {n} layers" for bits, n in sorted(count.items()))
-    return f"{computes}; stored in {stored}, bytes from loading on" if stored else computes
+    return f"{computes}; stored in {stored}, unpacked at load" if stored else computes
 
 
 def _notes(recipe: str, size: int, cost: Cost, integer: bool, parent: Artifact | None) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def table() -> tuple[list[onnx.TensorProto], list[onnx.NodeProto]]:
     return [numpy_helper.from_array(value, name) for name, value in CONSTANTS.items()], nodes
 
 
-def unpacking(packed: Packed, code: narrow.Code | None, name: str, prefix: str) -> list[Any]:
+def unpacking(packed: Packed, code: narrow.Code | narrow.Book | None, name: str, prefix: str) -> list[Any]:
     """The parts as initializers, and the nodes that make the dense `name` of them; the values in bits of `code`."""
     from onnx import NodeProto, TensorProto, helper, numpy_helper
 

@@ -11,6 +11,9 @@ Group = Annotated[
     int, Range("consecutive weights of a row (in, kh, kw) with one scale, the last fewer; 0 is the row", 0, 65_536)
 ]
 Symmetric = Annotated[bool, Doc("zero is the middle of the integers; otherwise each scale has a zero point")]
+Levels = Annotated[
+    Literal["uniform", "log"], Doc("of weights: equal steps, or powers of two, which need symmetric, and 4 or 3 bits")
+]
 Activations = Annotated[Literal[8, 4, "float"], Doc("bits of activations; groups of weights need 'float'")]
 Ends = Annotated[Literal[8, 4, "float"], Doc("bits of the weights of the first and the last layer")]
 SignScale = Annotated[

@@ -14,6 +14,7 @@ from torch import nn
 
 from lessen.analyze.allocation import Term, kept
 from lessen.inspect.bits import stored
+from lessen.inspect.findings import CLIPPING
 from lessen.inspect.sites import Site
 from lessen.ops import layers, lowrank, sparsity
 from lessen.ops.cost import value_bits
@@ -40,8 +41,10 @@ def amounts(model: nn.Module, kind: str, sites: Sequence[Site], ratios: Sequence
     """Unit ("weights", "bytes", "channels") -> amount; every site may also stay as it is, which is option 0.
 
     weights: of all convolution and linear layers. bytes: of all parameters as stored, before the file is compressed.
-    channels: of the groups that can be cut, coupled ones counted once.
+    channels: of the groups that can be cut, coupled ones counted once. Clipping removes nothing.
     """
+    if kind in CLIPPING:
+        return {}
     options = (0.0, *ratios)
     if kind == "channels":
         return _of_channels(model, sites, options)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from lessen.inspect.findings import HOLDS, Row, Scan, named
+from lessen.inspect.findings import CLIPPING, HOLDS, Row, Scan, named, rising
 from lessen.inspect.words import AMOUNT
 from lessen.report.figures import AXIS, BASE, Figure
 from lessen.report.figures import named as axis_title
 
 FIRST, LAST = (10, 101, 166), (192, 77, 5)  # of the layer at the input, and of the one at the output
+UNIT = {"bits": "bits", **dict.fromkeys(CLIPPING, "coverage in %")}  # of the ticks
 LABELS = 30  # layers up to which the heatmap shows numbers
 
 
@@ -33,7 +34,7 @@ def curves(scan: Scan) -> Figure:
     layout = {
         **BASE, "height": 400, "margin": {"l": 52, "r": 12, "t": 16, "b": 48}, "shapes": shapes, "annotations": notes,
         "showlegend": False,
-        "xaxis": {**AXIS, "title": axis_title(AMOUNT[scan.kind]), "tickvals": _places(scan),
+        "xaxis": {**AXIS, "title": _amounts(scan), "tickvals": _places(scan),
                   "ticktext": ["dense", *_ticks(scan)], "range": [-0.03, _places(scan)[-1] + 0.03]},
         "yaxis": {**AXIS, "title": axis_title("validation score, %"),
                   "range": [max(0, 100 * low - 4), min(103, 100 * max(_all(scan)) + 4)]},
@@ -58,11 +59,16 @@ def _name_worst(scan: Scan, lines: list[Figure]) -> None:
 def _places(scan: Scan) -> list[float]:
     """Where dense and the ratios stand on the axis; bits, which halve, stand evenly."""
     even = [i / len(scan.ratios) for i in range(1 + len(scan.ratios))]
-    return even if scan.kind == "bits" else [0.0, *scan.ratios]
+    return [0.0, *scan.ratios] if rising(scan.kind) else even
+
+
+def _amounts(scan: Scan) -> Any:
+    """The title of the axis of ratios."""
+    return axis_title(AMOUNT[scan.kind] + (", %" if scan.kind in CLIPPING else ""))
 
 
 def _ticks(scan: Scan) -> list[str]:
-    return [scan.amount(r).removesuffix(" bits") for r in scan.ratios]
+    return [scan.amount(r).removesuffix(" bits").removesuffix(" %") for r in scan.ratios]
 
 
 def _all(scan: Scan) -> list[float]:
@@ -84,7 +90,7 @@ def heatmap(scan: Scan) -> Figure:
     rows = scan.rows[::-1]
     lost = [[100 * (scan.dense - score) for score in row.scores] for row in rows]
     text = [[f"{value:.1f}" if abs(value) < 9.95 else f"{value:.0f}" for value in line] for line in lost]
-    few, unit = len(rows) <= LABELS, "bits" if scan.kind == "bits" else "ratio"
+    few, unit = len(rows) <= LABELS, UNIT.get(scan.kind, "ratio")
     data: dict[str, Any] = {
         "type": "heatmap", "z": [[max(0.0, v) for v in line] for line in lost], "x": _ticks(scan),
         "y": list(range(len(rows))), "customdata": [[_about(row)] * len(scan.ratios) for row in rows],
@@ -97,7 +103,7 @@ def heatmap(scan: Scan) -> Figure:
     layout = {
         **BASE, "height": max(400, 60 + (24 if few else 14) * len(rows)),
         "margin": {"l": 40, "r": 8, "t": 16, "b": 48},
-        "xaxis": {**AXIS, "type": "category", "title": axis_title(AMOUNT[scan.kind]), "showgrid": False},
+        "xaxis": {**AXIS, "type": "category", "title": _amounts(scan), "showgrid": False},
         "yaxis": {**AXIS, "tickvals": list(range(len(rows))), "ticktext": [_label(row) for row in rows],
                   "showgrid": False, "tickfont": {"size": 11}},
     }  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from lessen.analyze.ranks import Correlation, spearman
+from lessen.analyze.ranks import Correlation, interval, spearman
 from lessen.inspect.bits import bits
 
 if TYPE_CHECKING:
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 HOLDS = 0.95  # of the dense score: the line of the MIT 6.5940 lab
 CLEAR = 0.05  # p value
+CLIPPING = ("clip_weights", "clip_outputs")  # ratios are shares of values outside the range
 WORDS = {
     "prune": "weights set to zero", "channels": "channels removed", "rank": "singular values removed",
-    "bits": "weights in fewer bits",
+    "bits": "weights in fewer bits", "clip_weights": "weights clipped", "clip_outputs": "outputs clipped",
 }  # fmt: skip
 
 
@@ -114,7 +115,8 @@ def between(a: Scan, b: Scan) -> Correlation:
 
 def sentences(scan: Scan) -> list[str]:
     """The findings of one scan, most important first."""
-    return [_extremes(scan), _depth(scan), _certainty(scan), *scan.notes]
+    depth = _steadier(scan) if scan.kind in CLIPPING else _depth(scan)
+    return [_extremes(scan), depth, _certainty(scan), *scan.notes]
 
 
 def _extremes(scan: Scan) -> str:
@@ -131,7 +133,8 @@ def _extremes(scan: Scan) -> str:
 def _held(scan: Scan, row: Row) -> str:
     if not row.holds:
         return f"falls below {percent(HOLDS)} of the dense score at once"
-    limit = f"down to {scan.amount(row.holds)}" if scan.kind == "bits" else f"up to a ratio of {row.holds:g}"
+    unit = "a coverage of " * (scan.kind in CLIPPING)
+    limit = f"up to a ratio of {row.holds:g}" if rising(scan.kind) else f"down to {unit}{scan.amount(row.holds)}"
     return f"keeps {percent(HOLDS)} of the dense score {limit}"
 
 
@@ -161,6 +164,17 @@ def _depth(scan: Scan) -> str:
     )
 
 
+def _steadier(scan: Scan) -> str:
+    """Whether clipping costs deeper layers less; clear is an interval without zero."""
+    low, high = interval(scan.depth)
+    if math.isnan(low):
+        return "Whether deeper layers are steadier under clipping cannot be said: too few of them, or too alike."
+    said = f"Spearman of depth with the drop {scan.depth.rho:+.2f}, 95 % {low:+.2f} to {high:+.2f}, n = {scan.depth.n}"
+    if low <= 0 <= high:
+        return f"Whether deeper layers are steadier under clipping is not clear: {said}."
+    return f"Deeper layers are {'steadier' if high < 0 else 'less steady'} under clipping: {said}."
+
+
 def _certainty(scan: Scan) -> str:
     row = max(scan.rows, key=lambda r: r.places[1] - r.places[0])
     first, last = row.places
@@ -180,12 +194,23 @@ def named(row: Row) -> str:
 def amount(kind: str, ratio: float) -> str:
     """A ratio of a scan as people read it.
 
-    >>> amount("bits", 0.875), amount("bits", 0), amount("rank", 0.2)
-    ('4 bits', 'float', '0.2')
+    >>> amount("bits", 0.875), amount("bits", 0), amount("rank", 0.2), amount("clip_outputs", 0.005)
+    ('4 bits', 'float', '0.2', '99.5 %')
     """
+    if kind in CLIPPING:
+        return f"{100 * (1 - ratio):g} %"
     if kind != "bits":
         return f"{ratio:g}"
     return f"{bits(ratio)} bits" if ratio else "float"
+
+
+def rising(kind: str) -> bool:
+    """Whether a scan's ratios are told as they are: bits and coverage are what stays.
+
+    >>> rising("prune"), rising("bits")
+    (True, False)
+    """
+    return kind != "bits" and kind not in CLIPPING
 
 
 def percent(share: float) -> str:

@@ -1,8 +1,8 @@
-"""What a scan changes, one place at a time: a layer's weights or their bits, a group of coupled channels, a rank.
+"""What a scan changes, one place at a time: a layer's weights, their bits or range, coupled channels, a rank.
 
-A change is a list of edits, tensors put into a layer's slots for a while. Removed channels are simulated: every layer
-that reads them gets a mask over those inputs, which is what the cut model computes, except behind a layer norm (its
-mean still counts them). A lower rank is simulated by the product of the two factors.
+A change is a list of edits, tensors or a quantizer put into a layer's slots for a while. Removed channels are
+simulated: every layer that reads them gets a mask over those inputs, which is what the cut model computes, except
+behind a layer norm (its mean still counts them). A lower rank is simulated by the product of the two factors.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from lessen.inspect import bits
 from lessen.ops import channel_groups, channel_scores, channels, layers, lowrank, sparsity
 
 Layer = layers.Conv2d | layers.Linear
+STORES = {"mask": "_buffers", "weight": "_parameters", "oq": "_modules"}
 
 
 class Edit(NamedTuple):
-    """A tensor for the slot "weight" or "mask" of a layer."""
+    """A tensor for the slot "weight" or "mask" of a layer, or a module for its slot "oq"."""
 
     layer: Layer
     slot: str
-    value: Tensor
+    value: Any
 
 
 class Segment(NamedTuple):
@@ -51,7 +52,7 @@ class Site:
 
 def joined(edits: Iterable[Edit]) -> list[Edit]:
     """Edits of many sites as one a slot: masks of one layer hold together."""
-    found: dict[tuple[Layer, str], Tensor] = {}
+    found: dict[tuple[Layer, str], Any] = {}
     for layer, slot, value in edits:
         before = found.get((layer, slot))
         found[layer, slot] = value if before is None else value & before
@@ -61,16 +62,15 @@ def joined(edits: Iterable[Edit]) -> list[Edit]:
 @contextmanager
 def edited(edits: Sequence[Edit]) -> Iterator[None]:
     """Within the block the layers have these tensors; afterwards the very objects that they had before."""
-    stores = [e.layer._buffers if e.slot == "mask" else e.layer._parameters for e in edits]
+    stores: list[Any] = [getattr(e.layer, STORES[e.slot]) for e in edits]
     before = [store[e.slot] for store, e in zip(stores, edits, strict=True)]
     try:
         for store, edit in zip(stores, edits, strict=True):
-            value: Any = edit.value if edit.slot == "mask" else nn.Parameter(edit.value, requires_grad=False)
-            store[edit.slot] = value
+            store[edit.slot] = nn.Parameter(edit.value, requires_grad=False) if edit.slot == "weight" else edit.value
         yield
     finally:
         for store, edit, value in zip(stores, edits, before, strict=True):
-            store[edit.slot] = value  # type: ignore[assignment]
+            store[edit.slot] = value
 
 
 def sites(model: nn.Module, kind: str, sample: Tensor) -> tuple[list[Site], list[str]]:
@@ -78,7 +78,12 @@ def sites(model: nn.Module, kind: str, sample: Tensor) -> tuple[list[Site], list
 
     Errors: Refused when there is none.
     """
-    find = {"prune": _weights, "channels": _channels, "rank": _ranks, "bits": bits.find}[kind]
+    from lessen.inspect import clipping
+
+    find = {
+        "prune": _weights, "channels": _channels, "rank": _ranks, "bits": bits.find,
+        "clip_weights": clipping.weights, "clip_outputs": clipping.outputs,
+    }[kind]  # fmt: skip
     found, notes = find(model, sample)
     if not found:
         raise Refused(

@@ -30,10 +30,11 @@ GRID = {
     "channels": TENTHS,
     "rank": TENTHS,
     "bits": tuple(map(bits.ratio, bits.LEVELS)),
+    **dict.fromkeys(findings.CLIPPING, (0.001, 0.005, 0.01, 0.02, 0.05)),
 }  # prune: the MIT 6.5940 lab's, 0.4 to below 1.0
 COARSE = {
     "prune": (0.5, 0.7, 0.9), "channels": (0.2, 0.4, 0.6, 0.8), "rank": (0.2, 0.4, 0.6, 0.8),
-    "bits": tuple(map(bits.ratio, bits.COARSE)),
+    "bits": tuple(map(bits.ratio, bits.COARSE)), **dict.fromkeys(findings.CLIPPING, (0.001, 0.01, 0.05)),
 }  # fmt: skip
 QUICK = 5  # a fifth of the images, on the coarse grid: a tenth of the passes
 
@@ -77,13 +78,14 @@ def sensitivity(
 ) -> Sensitivity:  # fmt: skip
     """Scan every layer, or those in `layers`, on the validation images; the model stays as it is.
 
-    kinds: "prune", "channels", "rank", "bits". goals: texts such as "weights_removed=0.7", each solved for every
-    kind that can reach it. Errors: UnknownName, BadField, BadData for a task without validation images, Refused.
+    kinds: "prune", "channels", "rank", "bits", "clipping" (which is "clip_weights" and "clip_outputs"). goals: texts
+    such as "weights_removed=0.7", each solved for every kind that can reach it.
+    Errors: UnknownName, BadField, BadData for a task without validation images, Refused.
     """
-    wanted = check(kinds, goals)
+    kinds, wanted = spelled(kinds), check(kinds, goals)
     x, y = _images(task, quick)
     own = private(model, task)
-    plans = [_plan(own, task, kind, layers, quick, x) for kind in dict.fromkeys(kinds)]
+    plans = [_plan(own, task, kind, layers, quick, x) for kind in kinds]
     jobs = _jobs(wanted, plans)
     scans = [_scan(own, task, plan, x, y, _part(progress, i, len(plans))) for i, plan in enumerate(plans)]
     proposals = [
@@ -96,13 +98,24 @@ def sensitivity(
     return Sensitivity(name, task.text, quick, tuple(scans), tuple(agreements), tuple(proposals))
 
 
+def spelled(kinds: Sequence[str]) -> list[str]:
+    """Each scan once; "clipping" is two.
+
+    >>> spelled(["prune", "clipping"])
+    ['prune', 'clip_weights', 'clip_outputs']
+    """
+    return list(dict.fromkeys(one for kind in kinds for one in (findings.CLIPPING if kind == "clipping" else (kind,))))
+
+
 def check(kinds: Sequence[str], goals: Sequence[str]) -> list[Goal]:
     """Read what a user asks for, before anything is computed. Errors: UnknownName, BadField."""
     for kind in kinds:
-        if kind not in GRID:
-            raise UnknownName("sensitivity", kind, GRID)
+        if kind not in (*GRID, "clipping"):
+            raise UnknownName("sensitivity", kind, (*GRID, "clipping"))
     wanted = [Goal.read(text) for text in goals]
     for goal in wanted:
+        if not set(spelled(kinds)) - set(findings.CLIPPING):
+            raise BadField(f"goal {goal} needs a scan of what can go, and clipping removes nothing; add prune or bits")
         if goal.unit == "channels" and "channels" not in kinds:
             raise BadField(
                 f"goal {goal} needs the scan of channels; add it: --sensitivity {','.join([*kinds, 'channels'])}"
@@ -130,9 +143,11 @@ def _images(task: Task, quick: bool) -> tuple[Tensor, Tensor]:
 def _plan(model: nn.Module, task: Task, kind: str, only: Sequence[str], quick: bool, x: Tensor) -> _Plan:
     from lessen.inspect.amounts import amounts
     from lessen.inspect.sites import sites
+    from lessen.ops import calibration
 
     device = next((p.device for p in model.parameters()), x.device)
-    found, notes = sites(model, kind, task.inputs(x[:2].to(device)))
+    sample = calibration.samples(task) if kind == "clip_outputs" else task.inputs(x[:2].to(device))
+    found, notes = sites(model, kind, sample)
     known = [path for site in found for path in site.paths]
     for path in only:
         if path not in known:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from lessen.inspect.side_by_side import Beside
     from lessen.inspect.survey import Sensitivity
 
-AMOUNT = {"prune": "sparsity", "channels": "channels removed", "rank": "rank removed", "bits": "bits"}
+AMOUNT = {
+    "prune": "sparsity", "channels": "channels removed", "rank": "rank removed", "bits": "bits",
+    "clip_weights": "weights within the range", "clip_outputs": "values within the range",
+}  # fmt: skip
 
 
 def text(found: Sensitivity | Beside | Inside | Close) -> str:

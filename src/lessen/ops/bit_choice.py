@@ -19,7 +19,7 @@ from lessen.analyze.allocation import Term, allocate
 from lessen.ops import calibration, file_bytes, layers, ranges
 from lessen.ops.curvature import Curvature
 from lessen.ops.file_bytes import Size
-from lessen.ops.graph import norm_pairs
+from lessen.ops.graph import flat_readers, norm_pairs
 
 ENDS = 8  # bits of the first and the last layer where these get more
 
@@ -41,11 +41,12 @@ def table(
     integer: bool, rule: calibration.Rule, share: float,
 ) -> list[list[Option]]:  # fmt: skip
     """A row of options for every layer in the model's order; `hand` leaves a layer one. integer: of activations."""
-    normed, integer = set(norm_pairs(model).values()), integer or file_bytes.in_integers(model)
+    normed, flat = set(norm_pairs(model).values()), flat_readers(model)
+    integer = integer or file_bytes.in_integers(model)
     return [
         options(
             layer, path, curvature[path], offered=(hand[path],) if path in hand else offered, integer=integer,
-            normed=path in normed, rule="percentile" if rule == "coverage" else rule, share=share,
+            normed=path in normed, flat=path in flat, rule="percentile" if rule == "coverage" else rule, share=share,
         )[-1 if path in hand else 0 :]
         for path, layer in layers.weighted(model).items()
     ]  # fmt: skip
@@ -53,7 +54,7 @@ def table(
 
 def options(
     layer: Layer, path: str, curvature: Curvature, *, offered: Sequence[int], integer: bool, normed: bool,
-    rule: ranges.Rule, share: float,
+    flat: bool, rule: ranges.Rule, share: float,
 ) -> list[Option]:  # fmt: skip
     """The layer at every number of bits that is offered; one that has few already may also keep them."""
     before = layer.effective_weight().detach()
@@ -61,7 +62,7 @@ def options(
     for quantizer in candidates(layer, offered, rule, share):
         after = quantizer(layer.weight.detach())
         error = (after if layer.mask is None else after * layer.mask) - before
-        size = file_bytes.of_layer(path, layer, quantizer, integer=integer, normed=normed)
+        size = file_bytes.of_layer(path, layer, quantizer, integer=integer, normed=normed, flat=flat)
         found.append(Option(quantizer.bits, quantizer.stored_bits, curvature.loss(error), size))
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
@@ -108,6 +108,50 @@ def input_readers(model: nn.Module) -> set[str]:
     graph = trace(model)
     starts = [n for n in graph.nodes if n.op == "placeholder"] if graph is not None else []
     return {str(user.target) for start in starts for user in start.users if user.op == "call_module"}
+
+
+def flat_readers(model: nn.Module) -> set[str]:
+    """Paths of the Linear layers whose input has two axes, (n, features): exporters make a Gemm of them, biases in it.
+
+    Of a model that cannot be traced, all.
+    """
+    graph, modules = trace(model), dict(model.named_modules())
+    if graph is None:
+        return {path for path, m in modules.items() if isinstance(m, nn.Linear)}
+    axes: dict[fx.Node, int] = {}
+    found: set[str] = set()
+    for node in graph.nodes:
+        before = max((axes[source] for source in node.all_input_nodes), default=0)
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Linear) and before == 2:
+            found.add(str(node.target))
+        images = not any(isinstance(modules.get(str(user.target)), nn.Linear) for user in node.users)
+        axes[node] = (4 if images else 2) if node.op == "placeholder" else before + _axes_won(node, module, before)
+    return found
+
+
+def _axes_won(node: fx.Node, module: nn.Module | None, before: int) -> int:
+    """How many axes more than its input an operation's output has."""
+    name = str(getattr(node.target, "__name__", node.target))
+    if isinstance(module, nn.Flatten):
+        return module.start_dim + 1 - before
+    given: list[Any] = [*node.args[1:], *node.kwargs.values()]
+    first = given[0] if given else 0
+    match name:
+        case "flatten":
+            return int(first) + 1 - before
+        case "reshape" | "view":
+            return len(first if isinstance(first, tuple | list) else given) - before
+        case "unflatten":
+            return len(given[1]) - 1
+        case "unsqueeze":
+            return 1
+        case "squeeze" | "mean" | "sum" | "amax" | "select":
+            return -(len(first) if isinstance(first, tuple | list) else 1) * (not node.kwargs.get("keepdim"))
+        case "getitem":
+            return -sum(isinstance(i, int) for i in (first if isinstance(first, tuple) else (first,)))
+        case _:
+            return 0
 
 
 def _reshapes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -30,6 +30,7 @@ class Plan:
     activations: int | None = 8  # bits; None is float; the model's own input keeps 8 bits
     group: int = 0  # consecutive columns of a row that share a scale; 0 is the row
     symmetric: bool = True
+    levels: ranges.Levels = "uniform"  # of weights
     weight_ranges: calibration.Rule = "coverage"
     weight_coverage: float = 1.0
     ranges: calibration.Rule = "coverage"
@@ -93,6 +94,7 @@ def check(model: nn.Module, plan: Plan) -> None:
         raise BadField(
             f"{plan.name}.group = {plan.group} needs activations='float': integer kernels take one scale for a row"
         )
+    _check_levels(plan)
     weighted = layers.weighted(model)
     if not weighted:
         raise Refused(f"{plan.name} finds no convolution or linear layer in this model; quantize one that has some")
@@ -104,6 +106,19 @@ def check(model: nn.Module, plan: Plan) -> None:
     integers = any(isinstance(m, layers.ActivationQuantizer) for m in model.modules())
     if plan.group and integers and any(m.wq is None or m.wq.bits > _bits(plan, p) for p, m in weighted.items()):
         raise Refused(f"{plan.name} cannot follow quantized activations {why}; do {plan.name}(group=0)")
+
+
+def _check_levels(plan: Plan) -> None:
+    """Errors: BadField for powers of two that nothing holds, or that a range rule does not know."""
+    if plan.levels == "uniform":
+        return
+    said = f"{plan.name}.levels = 'log'"
+    if plan.bits not in (4, 3):
+        raise BadField(f"{said} needs bits=4 or 3: powers of two are the usual levels in 2 bits, and outgrow int8 in 8")
+    if not plan.symmetric:
+        raise BadField(f"{said} needs symmetric=True: powers of two lie around zero; leave symmetric out")
+    if plan.weight_ranges == "kl":
+        raise BadField(f"{said} needs weight_ranges='mse' or 'coverage': 'kl' counts equal steps")
 
 
 def _bits(plan: Plan, path: str) -> int:
@@ -144,7 +159,8 @@ def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
     for path, layer in layers.weighted(model).items():
         bits = _bits(plan, path)
         if bits <= 8 and (layer.wq is None or layer.wq.bits > bits):  # fewer bits or learned scales stay
-            layer.wq = layers.WeightQuantizer.fitting(
+            kind = layers.LogWeights if plan.levels == "log" else layers.WeightQuantizer
+            layer.wq = kind.fitting(
                 layer, bits, group=plan.group, symmetric=plan.symmetric, rule=rule, share=plan.weight_coverage
             )
         elif bits == 16 and layer.wq is None:

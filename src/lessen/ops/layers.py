@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from lessen.ops.log_quantizers import LogWeights as LogWeights
 from lessen.ops.quantizers import ActivationQuantizer as ActivationQuantizer
 from lessen.ops.quantizers import DynamicQuantizer as DynamicQuantizer
 from lessen.ops.quantizers import HalfQuantizer as HalfQuantizer

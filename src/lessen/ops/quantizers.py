@@ -7,7 +7,7 @@ A weight quantizer has `bits`, `stored_bits` (as the file holds them), `forward`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class WeightQuantizer(Quantizer):
     is symmetric. columns: the group of each column, once channels have left; None while they are consecutive.
     """
 
+    levels: ClassVar[ranges.Levels] = "uniform"
     zero: Tensor | None
     columns: Tensor | None
 
@@ -60,13 +61,13 @@ class WeightQuantizer(Quantizer):
     ) -> WeightQuantizer:  # fmt: skip
         """A quantizer with ranges of the layer's living weights. A row shorter than `group` is one group."""
         weight = layer.weight if layer.mask is None else layer.weight * layer.mask
-        rows = weight.detach().flatten(1)
+        rows, how = weight.detach().flatten(1), {"symmetric": symmetric, "rule": rule, "share": share}
         if not group:
-            scale, zero = ranges.affine(rows, bits, symmetric=symmetric, rule=rule, share=share)
+            scale, zero = ranges.affine(rows, bits, levels=cls.levels, **how)
             return cls(scale, bits, zero=zero)
         whole = rows.shape[1] // group * group
         parts = [rows[:, :whole].reshape(-1, group), rows[:, whole:]]
-        fitted = [ranges.affine(p, bits, symmetric=symmetric, rule=rule, share=share) for p in parts if p.numel()]
+        fitted = [ranges.affine(p, bits, levels=cls.levels, **how) for p in parts if p.numel()]
         scale, zero = (
             None if parts[0] is None else torch.cat([p.reshape(len(rows), -1) for p in parts], 1)
             for parts in zip(*fitted, strict=True)

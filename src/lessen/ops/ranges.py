@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from lessen.ops import logarithmic
 from lessen.ops import quantization as q
 
 Rule = Literal["minmax", "percentile", "mse", "kl"]
+Levels = Literal["uniform", "log"]  # equal steps, or powers of two, which are symmetric
 BINS = 2048
 THRESHOLDS = 200  # that kl tries
 TOPS = torch.cat([torch.linspace(1.0, 0.05, 39), torch.tensor([0.02, 0.01])])  # shares of the largest that mse tries
@@ -23,31 +25,32 @@ TOPS = torch.cat([torch.linspace(1.0, 0.05, 39), torch.tensor([0.02, 0.01])])  #
 
 
 def affine(
-    rows: Tensor, bits: int, *, symmetric: bool = True, rule: Rule = "minmax", share: float = 1.0
-) -> tuple[Tensor, Tensor | None]:
+    rows: Tensor, bits: int, *, symmetric: bool = True, rule: Rule = "minmax", share: float = 1.0,
+    levels: Levels = "uniform",
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Scale (n,), and zero point (n,) unless symmetric, of every row (n, m); share is percentile's.
 
-    A row of zeros gets scale 1, so that it stays zeros.
+    A row of zeros gets scale 1, so that it stays zeros. kl counts equal steps, whatever the levels are.
 
     >>> affine(torch.tensor([[0.5, -1.27], [0.0, 0.0]]), 8)
     (tensor([0.0100, 1.0000]), None)
     """
     rows = rows.detach().float()
-    low, high = _ends(rows, symmetric, share if rule == "percentile" else 1.0)
+    low, high = ends(rows, symmetric, share if rule == "percentile" else 1.0)
     if rule == "mse":
-        ratio = _least_squares(rows, low, high, bits, symmetric)[:, 0]
+        ratio = _least_squares(rows, low, high, bits, symmetric, levels)[:, 0]
         low, high = low * ratio, high * ratio
     elif rule == "kl":
         top = torch.maximum(-low, high) * _information(rows, low, high, bits)
         low, high = torch.maximum(low, -top), torch.minimum(high, top)
     dead = (low == 0) & (high == 0)
     if symmetric:
-        return torch.where(dead, 1.0, high / q.limits(bits, signed=True)[1]), None
+        return torch.where(dead, 1.0, high / _top(bits, levels)), None
     scale, zero = q.range_to_affine(low, high, bits)
     return torch.where(dead, 1.0, scale), zero
 
 
-def _ends(rows: Tensor, symmetric: bool, share: float) -> tuple[Tensor, Tensor]:
+def ends(rows: Tensor, symmetric: bool, share: float) -> tuple[Tensor, Tensor]:
     """Ends (n,) of each row's range around 0, without the share of its values that lies furthest out."""
     outside = round(rows.shape[1] * (1 - share))
     if symmetric:
@@ -58,29 +61,42 @@ def _ends(rows: Tensor, symmetric: bool, share: float) -> tuple[Tensor, Tensor]:
     return low.clamp(max=0), high.clamp(min=0)
 
 
-def _least_squares(rows: Tensor, low: Tensor, high: Tensor, bits: int, symmetric: bool) -> Tensor:
-    """The share (n, 1) of each row's range with the least squared error: a coarse grid, then a fine one around it."""
+def _top(bits: int, levels: Levels) -> int:
+    """The largest symmetric integer."""
+    return logarithmic.largest(bits) if levels == "log" else q.limits(bits, signed=True)[1]
+
+
+def _least_squares(
+    rows: Tensor, low: Tensor, high: Tensor, bits: int, symmetric: bool, levels: Levels = "uniform"
+) -> Tensor:
+    """The share (n, 1) of each row's range with the least squared error: a coarse grid, then a fine one around it.
+
+    The largest power of two may stand beyond the largest value, up to where it rounds to the next.
+    """
+    most = 2**0.5 if levels == "log" else 1.0
     best = torch.ones(len(rows), 1, device=rows.device)
     least = torch.full_like(best, torch.inf)
 
     def look(ratio: Tensor) -> None:
         nonlocal best, least
         if symmetric:
-            ends = q.limits(bits, signed=True)
-            scale, zero = (high[:, None] * ratio / ends[1]).clamp(min=1e-30), 0.0
+            scale, zero = (high[:, None] * ratio / _top(bits, levels)).clamp(min=1e-30), 0.0
         else:
-            ends = q.limits(bits, signed=False)
             scale, zero = q.range_to_affine(low[:, None] * ratio, high[:, None] * ratio, bits)
-        error = (q.fake_quantize(rows, scale, zero, *ends) - rows).square().sum(1, keepdim=True)
+        if levels == "log":
+            found = logarithmic.powers(rows / scale, bits) * scale
+        else:
+            found = q.fake_quantize(rows, scale, zero, *q.limits(bits, signed=symmetric))
+        error = (found - rows).square().sum(1, keepdim=True)
         best, least = torch.where(error < least, ratio, best), torch.minimum(error, least)
 
     with torch.no_grad():
-        for ratio in TOPS.tolist():
+        for ratio in (TOPS * most).tolist():
             look(torch.full_like(best, ratio))
         for step in (0.0125, 0.005):
             center = best.clone()
             for sign in (-1, 1):
-                look((center + sign * step).clamp(0.005, 1.0))
+                look((center + sign * step).clamp(0.005, most))
     return best
 
 

@@ -1,5 +1,6 @@
 """Weights of seven levels, -3 to 3 (Zhou et al. 2016, arXiv:1606.06160).
 
+With levels='log' they are 0, 1, 2 and 4 with a sign (Miyashita et al. 2016, arXiv:1603.01025).
 No runtime has 3-bit initializers: a weight takes 4 bits in the file, and is counted so, unless many are zero.
 """
 
@@ -13,6 +14,7 @@ from lessen.core.quantizing import (
     Coverage,
     Equalize,
     Group,
+    Levels,
     Ranges,
     Samples,
     Symmetric,
@@ -31,6 +33,7 @@ class Int3(Technique):
 
     group: Group = 0
     symmetric: Symmetric = True
+    levels: Levels = "uniform"
     activations: Activations = 8
     samples: Samples = 0
     coverage: Coverage = 1.0

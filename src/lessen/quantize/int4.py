@@ -1,7 +1,9 @@
 """Weights in 4 bits, two to a byte in the file (Banner et al. 2019, arXiv:1810.05723).
 
 With a scale for every channel and 8-bit activations the file runs in the integer kernels of int8. Scales of groups
-cost bytes (16 bits for every group) and need float activations.
+cost bytes (16 bits for every group) and need float activations. With levels='log' a weight is 0 or +-2^k times the
+scale (Miyashita et al. 2016, arXiv:1603.01025), in the same bytes and kernels. Activations stay on equal steps: an
+integer kernel has no powers of two for them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from lessen.core.quantizing import (
     Coverage,
     Equalize,
     Group,
+    Levels,
     Ranges,
     Samples,
     Symmetric,
@@ -32,6 +35,7 @@ class Int4(Technique):
 
     group: Group = 0
     symmetric: Symmetric = True
+    levels: Levels = "uniform"
     activations: Activations = 8
     samples: Samples = 0
     coverage: Coverage = 1.0

@@ -8,6 +8,7 @@ from lessen.core.quantizing import (
     Activations,
     Coverage,
     Group,
+    Levels,
     Ranges,
     Samples,
     Symmetric,
@@ -31,6 +32,7 @@ class QAT(Technique):
     epochs: Epochs = 5
     group: Group = 0
     symmetric: Symmetric = True
+    levels: Levels = "uniform"
     activations: Activations = 8
     samples: Samples = 0
     coverage: Coverage = 1.0
@@ -58,5 +60,6 @@ class QAT(Technique):
         run.details["validation"] = {"before": before, "rounded": rounded}
         run.details["epochs_to_recover"] = next(recovered, None)
         activations = "float" if self.activations == "float" else f"{self.activations}-bit"
-        run.notes.append(f"trained for {self.epochs} epochs with {self.bits}-bit weights and {activations} activations")
+        bits = f"{self.bits}-bit{' logarithmic' * (self.levels == 'log')}"
+        run.notes.append(f"trained for {self.epochs} epochs with {bits} weights and {activations} activations")
         return model
