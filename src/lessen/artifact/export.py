@@ -2,7 +2,7 @@
 
 Traps met here: uint8 activations and 0..255 in the operators' arguments, since any other range adds nodes on floats
 that block fusion; fewer levels are a Clip of the uint8 values, which integer kernels read. With weights or sample laid
-out as channels_last the exporter makes eleven operators of a mean over pixels, one of them a Gather that copies strides.
+out as channels_last the exporter makes eleven operators of a mean over pixels, one a Gather that copies strides.
 """
 
 from __future__ import annotations
