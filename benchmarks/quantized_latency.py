@@ -31,9 +31,10 @@ from lessen.tasks.dataset import Images
 from lessen.tasks.images import ImageTask
 
 MOST_BYTES, MOST_TIME = {"Int4": 0.14, "Binary": 0.06}, 1.1
-TIMED = ("Int4()", "Binary(epochs=0, activations=8)")
+TIMED = ("Int4()", "Int4(levels='log')", "Binary(epochs=0, activations=8)")
 RECIPES = (
-    "Int8()", "Int4()", "Int4(activations=4)", "Int4(group=64, activations='float')", "Int4(activations='float')",
+    "Int8()", "Int4()", "Int4(levels='log')", "Int4(activations=4)", "Int4(group=64, activations='float')",
+    "Int4(activations='float')",
     "Int2()", "Float16()", "BFloat16()", "DynamicInt8()", "Ternary(epochs=0, activations=8)",
     "Binary(epochs=0)", "Binary(epochs=0, activations=8)", "Binary(epochs=0, activations=1)",
 )  # fmt: skip

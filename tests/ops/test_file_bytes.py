@@ -43,23 +43,35 @@ def small():
     return tasks.task("digits(limit=400, validation=100)")
 
 
-@pytest.mark.parametrize("recipe", ["", "Int2()", "MixedBits(by='variance', activations='float', budget=6.0)"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["", "Int2()", "Int4()", "Int4(levels='log')", "MixedBits(by='variance', activations='float', budget=6.0)"],
+)
 def test_a_residual_net(trained, small, recipe):
     close(small, layers.own(small.copy(trained)), recipe)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("net", ["cnn", "vgg8(width=0.25)", "resnet20", "mobilenetv2(width=0.5)"])
+@pytest.mark.parametrize(
+    "net", ["cnn", "vgg8(width=0.25)", "resnet20", "mobilenetv2(width=0.5)", "vit(width=0.25, depth=2)"]
+)
 @pytest.mark.parametrize(
     "recipe",
     [
         "", "Float16()", "Int8()", "Int4()", "Int2()", "Int4(activations='float')", "Int2(activations='float')",
-        "Int4(activations=4)", "MagnitudePrune(sparsity=0.8) >> Int8()", "MagnitudePrune(sparsity=0.5) >> Int2()",
+        "Int4(activations=4)", "Int4(levels='log')", "Int3(levels='log')", "Int4(levels='log', activations='float')",
+        "MagnitudePrune(sparsity=0.8) >> Int8()", "MagnitudePrune(sparsity=0.5) >> Int2()",
         "MixedBits(by='variance', budget=3.0)", "MixedBits(by='ends', bits=2)",
     ],
 )  # fmt: skip
 def test_the_zoo(small, net, recipe):
     close(small, lived(small, net), recipe)
+
+
+def test_a_transformers_products_have_float_biases(small):
+    model = lived(small, "vit(width=0.25, depth=1, patch=4)")
+    for recipe in ("", "Int4()", "Int2()"):
+        close(small, model, recipe)
 
 
 def test_float32_is_the_plain_net_whatever_stands_in_it(trained, small):

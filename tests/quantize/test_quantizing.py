@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -30,7 +32,17 @@ def quantizers(model) -> list:
 # --- what they leave
 
 
-@pytest.mark.parametrize(("technique", "levels"), [(Int4(), 15), (Int3(), 7), (Int2(), 3), (Int2(symmetric=False), 4)])
+@pytest.mark.parametrize(
+    ("technique", "levels"),
+    [
+        (Int4(), 15),
+        (Int4(levels="log"), 15),
+        (Int3(), 7),
+        (Int3(levels="log"), 7),
+        (Int2(), 3),
+        (Int2(symmetric=False), 4),
+    ],
+)
 def test_weights_stand_on_few_levels_and_activations_on_256(digits, trained, technique, levels) -> None:
     model, record = technique.apply(trained, digits)
     for path, layer in layers.weighted(model).items():
@@ -283,3 +295,50 @@ def test_fewer_calibration_samples_see_no_wider_ranges(trained, digits):
         low >= below and high <= above for (low, high), (below, above) in zip(few.values(), all_.values(), strict=True)
     )
     assert ranges("Int8(samples=100_000)") == all_
+
+
+# --- powers of two
+
+
+@pytest.mark.parametrize("technique", [Int4(levels="log"), Int3(levels="log")])
+def test_neighbouring_logarithmic_levels_are_twice_as_large(digits, trained, technique) -> None:
+    model, _ = technique.apply(trained, digits)
+    for path, layer in layers.weighted(model).items():
+        assert type(layer.wq) is layers.LogWeights, path
+        for row in layer.effective_weight().detach().flatten(1):
+            size = row.abs().unique()
+            steps = (size[size > 0] / size[size > 0].min()).log2()
+            torch.testing.assert_close(steps, steps.round(), atol=1e-5, rtol=0)
+            assert steps.max() <= 2 ** (layer.wq.bits - 1) - 2
+
+
+def test_training_on_logarithmic_levels_moves_scales_and_wins_back_score(digits, trained) -> None:
+    rounded, _ = QAT(bits=3, levels="log", epochs=0).apply(trained, digits)
+    model, record = QAT(bits=3, levels="log", epochs=2, batch=32).apply(trained, digits)
+    told = record.details["validation"]
+    assert digits.evaluate(model, "validation") > told["rounded"], told
+    assert any("3-bit logarithmic weights" in note for note in record.notes)
+    moved = [not torch.equal(a.scale, b.scale) for a, b in zip(quantizers(model), quantizers(rounded), strict=True)]
+    assert all(moved) and all(bool((w.scale > 0).all()) for w in quantizers(model))
+
+
+def test_logarithmic_levels_stay_under_int4_and_go_with_groups(digits, trained) -> None:
+    model, _ = Int4(levels="log", group=16, activations="float").apply(trained, digits)
+    kept, _ = Int4(activations="float", correct_bias=False).apply(model, digits)
+    assert all(type(w) is layers.LogWeights for w in quantizers(kept)) and torch.equal(
+        logits(model, digits), logits(kept, digits)
+    )
+
+
+@pytest.mark.parametrize(
+    ("technique", "why"),
+    [
+        (QAT(bits=8, levels="log"), "QAT.levels = 'log' needs bits=4 or 3"),
+        (QAT(bits=2, levels="log"), "QAT.levels = 'log' needs bits=4 or 3"),
+        (Int4(levels="log", symmetric=False), "Int4.levels = 'log' needs symmetric=True"),
+        (Int3(levels="log", weight_ranges="kl"), "Int3.levels = 'log' needs weight_ranges='mse' or 'coverage'"),
+    ],
+)
+def test_what_powers_of_two_cannot_do_is_said_before_anything_changes(digits, trained, technique, why) -> None:
+    with pytest.raises(BadField, match=re.escape(why)):
+        technique.apply(trained, digits)

@@ -66,10 +66,17 @@ def test_a_law_is_told_with_what_is_not_sure():
     assert "the least error is that of 4 bits up to 20.0 kbit and 8 bits beyond. This is sure at 2 of 3 budgets" in told
     assert "To come down to 7.0 % wrong answers takes 20.0 kbit with 4 bits (95 % 18.0 to 22.0 kbit) and" in told
     assert "30.0 kbit with 8 bits (95 % not reached in some resamples)." in told
-    assert "Nowhere could it be 2 bits." in told
+    assert "The resamples allow 2 bits nowhere and 8 bits only from 20.0 kbit on." in told
     assert "b = 1.00 (95 % 0.80 to 1.30) with 4 bits and 2.00 (95 % 1.60 to 2.40) with 8 bits" in told
     assert "errors lie 2 to 8 % off these curves. Some of these exponents differ plainly." in told
     assert "No law can be told for 2 bits (a curve needs 3 sizes or more, and 2 finished)." in told
+
+
+def test_arms_that_take_turns_are_counted():
+    f = a_law()
+    turns = tuple(held(1e4 * 2**i, arm, 0.5) for i, arm in enumerate(("4 bits", "8 bits", "4 bits")))
+    told = answer(f.model_copy(update={"law": f.law.model_copy(update={"front": turns})}))[0]
+    assert "is that of 4 bits at 2 of 3 budgets and 8 bits at 1. This is sure at none of 3 budgets" in told
 
 
 def test_a_law_of_nothing_says_so():
@@ -129,7 +136,7 @@ def test_budgets_are_told_in_words_and_a_table():
     assert grid.rows[1][1][2].below == "+30.0, 0.0 to +40.0, clear"
 
 
-def of_classes(clear: bool) -> Finding:
+def of_classes(clear: bool, most: float = -0.3) -> Finding:
     def recall(arm: str, label: int, value: float, known: bool) -> Recall:
         return Recall(label=label, arm=arm, recall=0.9 + value, value=value, low=value - 0.1, high=value + 0.1,
                       p_holm=0.5, clear=known)  # fmt: skip
@@ -138,7 +145,7 @@ def of_classes(clear: bool) -> Finding:
         images={0: 40, 1: 60}, names=("cat", "dog"), seeds=5,
         uneven=(Uneven(arm="b", p=0.01 if clear else 0.4, clear=clear),),
         recalls=(recall("a", 0, 0.0, False), recall("a", 1, 0.0, False), recall("b", 0, -0.02, False),
-                 recall("b", 1, -0.3, clear)),
+                 recall("b", 1, most, clear)),
     )  # fmt: skip
     contrast = Contrast(arm="b", recipe="b", against="a", value=-0.1, low=-0.2, high=-0.05, smallest=0.02, p=0.01,
                         p_holm=0.01, clear=True, seeds=5, images=100)  # fmt: skip
@@ -157,9 +164,15 @@ def test_classes_that_lose_are_named():
 
 
 def test_where_classes_do_not_differ_it_is_said():
-    told = " ".join(answer(of_classes(False)))
-    assert "No class clearly falls or rises, against a, with b (at most class dog by -30.0 points" in told
+    told = " ".join(answer(of_classes(False, -0.05)))
+    assert "No class plainly falls or rises, against a, with b (at most class dog by -5.0 points" in told
     assert "Whether some lose more than others is not clear with b (p = 0.4)." in told
+
+
+def test_a_class_that_correction_takes_is_not_called_level():
+    told = " ".join(answer(of_classes(False)))
+    assert "class dog by -30.0 points (95 % -40.0 to -20.0): by the interval alone, not clear after correction" in told
+    assert "plainly" not in told
 
 
 def test_classes_are_a_table_and_a_picture():

@@ -13,12 +13,12 @@ MOST = 3  # classes named of an arm
 
 
 def sentences(f: Finding) -> list[str]:
-    """Arm by arm; those that clearly lose no class together."""
+    """Arm by arm; those that lose no class together."""
     found = f.classes
     if found is None:
         return ["By class nothing can be told: the predictions of an arm are gone."]
     arms = [arm for arm in f.arms[1:] if found.of(arm)]
-    said = [_clear(found, arm) for arm in arms]
+    said = [_some(found, arm) for arm in arms]
     level = [arm for arm, text in zip(arms, said, strict=True) if not text]
     return [*filter(None, said), _level(f, found, level), _uneven(found), _layers()]
 
@@ -46,25 +46,27 @@ def _cell(r: Recall, first: str) -> Cell:
     return Cell(words.percent(r.recall), below)
 
 
-def _clear(found: Classes, arm: str) -> str:
-    """The classes that an arm clearly loses or wins, the largest first."""
-    mine = sorted((r for r in found.of(arm) if r.clear), key=lambda r: r.value)
+def _some(found: Classes, arm: str) -> str:
+    """The classes that an arm changes clearly, else by the interval alone, the largest losses first."""
+    clear = [r for r in found.of(arm) if r.clear]
+    mine = sorted(clear or (r for r in found.of(arm) if not r.low <= 0 <= r.high), key=lambda r: r.value)
     if not mine:
         return ""
     each = [_named(found, r) for r in mine[:MOST]]
-    more = f" and {len(mine) - MOST} more" if len(mine) > MOST else ""
-    return f"{arm} changes the recall of {words.listed(each)}{more}: clear after correction over {_tests(found)}."
+    more = [f"{len(mine) - MOST} more"] if len(mine) > MOST else []
+    sure = "clear" if clear else "by the interval alone, not clear"
+    return f"{arm} changes the recall of {words.listed([*each, *more])}: {sure} after correction over {_tests(found)}."
 
 
 def _level(f: Finding, found: Classes, arms: Sequence[str]) -> str:
-    """Arms without a clear class, each with its worst."""
+    """Arms whose intervals all hold zero, each with its worst class."""
     if not arms:
         return ""
     each = []
     for arm in arms:
         worst = min(found.of(arm), key=lambda r: r.value)
         each.append(f"{arm} (at most {_named(found, worst)})" if worst.value < 0 else f"{arm} (none falls at all)")
-    return f"No class clearly falls or rises, against {f.arms[0]}, with {words.listed(each)}."
+    return f"No class plainly falls or rises, against {f.arms[0]}, with {words.listed(each)}."
 
 
 def _named(found: Classes, r: Recall) -> str:

@@ -15,7 +15,7 @@ def sentences(f: Finding) -> tuple[str, ...]:
     """Who holds the front and how surely, what one error costs each arm, and the laws."""
     if f.law is None:
         return ("Nothing can be said yet: no seed has finished in every size.",)
-    said = [_front(f, f.law), _prices(f, f.law), _never(f.law), _laws(f.law), _none(f.law)]
+    said = [_front(f, f.law), _prices(f, f.law), _never(f, f.law), _laws(f.law), _none(f.law)]
     few = "One seed cannot tell a recipe from a lucky training, so nothing here is sure." if f.law.seeds == 1 else ""
     return tuple(s for s in (*said, few) if s)
 
@@ -34,16 +34,26 @@ def _front(f: Finding, law: Law) -> str:
             runs[-1].append(held)
         else:
             runs.append([held])
-    *before, last = runs
-    parts = [f"{run[0].arm} up to {position(f, run[-1].budget)}" for run in before]
-    beyond = f"{last[0].arm} {'beyond' if before else 'throughout'}"
     sure, all_ = sum(held.sure for held in law.front), len(law.front)
     at = "none" if not sure else "all" if sure == all_ else str(sure)
     rest = "" if sure == all_ else "; elsewhere those named in the table could be better"
     return (
-        f"Within the same {equal(f)}, the least error is that of {words.listed([*parts, beyond])}. This is sure at {at}"
+        f"Within the same {equal(f)}, the least error is that of {_runs(f, runs, all_)}. This is sure at {at}"
         f" of {all_} budgets ({100 * SURE:.0f} % of the resamples or more){rest}."
     )
+
+
+def _runs(f: Finding, runs: Sequence[Sequence[Held]], all_: int) -> str:
+    """From where to where each arm holds the front; only how often, where arms take turns, as chance does."""
+    counts: dict[str, int] = {}
+    for run in runs:
+        counts[run[0].arm] = counts.get(run[0].arm, 0) + len(run)
+    if len(runs) > len(counts):
+        (first, times), *rest = sorted(counts.items(), key=lambda item: -item[1])
+        return words.listed([f"{first} at {times} of {all_} budgets", *(f"{arm} at {n}" for arm, n in rest)])
+    *before, last = runs
+    parts = [f"{run[0].arm} up to {position(f, run[-1].budget)}" for run in before]
+    return words.listed([*parts, f"{last[0].arm} {'beyond' if before else 'throughout'}"])
 
 
 def _prices(f: Finding, law: Law) -> str:
@@ -60,13 +70,18 @@ def _span(f: Finding, p: Price) -> str:
     return f"{position(f, p.low).partition(words.THIN)[0]} to {position(f, p.high)}"
 
 
-def _never(law: Law) -> str:
-    """Arms that are best nowhere and that no resamples would put there."""
-    if not law.front:
-        return ""
-    could = {arm for held in law.front for arm in (held.arm, *held.rivals)}
-    out = [fit.arm for fit in law.fits if fit.sizes and fit.arm not in could]
-    return f"Nowhere could it be {' or '.join(out)}." if out else ""
+def _never(f: Finding, law: Law) -> str:
+    """Arms that the resamples keep off the front, everywhere or up to some budget."""
+    nowhere, late = [], []
+    for fit in law.fits:
+        there = [held for held in law.front if fit.arm in held.errors]
+        could = [i for i, held in enumerate(there) if fit.arm in (held.arm, *held.rivals)]
+        if there and not could:
+            nowhere.append(fit.arm)
+        elif could and could[0] > 0:
+            late.append(f"{fit.arm} only from {position(f, there[could[0]].budget)} on")
+    parts = [f"{words.listed(nowhere)} nowhere"] if nowhere else []
+    return f"The resamples allow {words.listed([*parts, *late])}." if parts or late else ""
 
 
 def _laws(law: Law) -> str:
