@@ -32,7 +32,7 @@ class Comparison(BaseModel):
 
     `by` asks more. "law": each arm is a number of bits in models of several sizes; a curve of error over x is fitted to
     it, and the arm with the least error at every x found. "budget": the best of each arm within the same x. "class":
-    which classes of the test set lose.
+    which classes of the test set lose. "best": which value of the field x validation chooses, and how surely.
     Errors: BadStudy, BadField, UnknownName.
 
     >>> Comparison(question="Which?", arms={"8 bits": "Int8()", "dense": ""}).arms["dense"]
@@ -44,7 +44,9 @@ class Comparison(BaseModel):
     question: str = Field(min_length=1, description="what the arms are to answer, as a title")
     arms: dict[str, tuple[str, ...]] = Field(description="name: recipe, or a list of recipes; '' is the baseline")
     x: str = Field("", description=f"what curves are drawn against: {', '.join(AXES)}, or Technique.field")
-    by: Literal["", "law", "budget", "class"] = Field("", description="what else to tell: law, budget or class")
+    by: Literal["", "law", "budget", "class", "best"] = Field(
+        "", description="what else to tell: law, budget, class or best"
+    )
     close: bool | None = Field(
         None, description="how close arms answer to the baseline; by itself where one has a Student"
     )
@@ -96,6 +98,8 @@ class Comparison(BaseModel):
             raise BadStudy(
                 f"by: law needs {FEWEST} recipes or more in an arm, one for each size of the model; add some"
             )
+        if self.by == "best" and not FIELD.fullmatch(self.x):
+            raise BadStudy(f"by: best needs a field as x, and x is '{self.x}'; write x: LogitDistill.temperature")
         if self.by == "class" and self.curves:
             raise BadStudy("by: class compares arms of one recipe each; make every recipe an arm")
 

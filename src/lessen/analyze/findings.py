@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from lessen.analyze import budgets, points
+from lessen.analyze.best import Best, bests
 from lessen.analyze.budgets import Budget
 from lessen.analyze.classes import Classes, classes_of
 from lessen.analyze.comparison import AXES, Comparison
@@ -56,6 +57,7 @@ class Finding(Row):
     law: Law | None = None  # by: law
     budgets: tuple[Budget, ...] = ()  # by: budget, from the smallest on
     classes: Classes | None = None  # by: class; None where the predictions are gone
+    bests: tuple[Best, ...] = ()  # by: best
     by: str = ""
 
     def of(self, arm: str) -> tuple[Point, ...]:
@@ -118,7 +120,7 @@ def find(
         alone=() if comparison.by else tuple(
             p.recipe for arm in found[1:] for p in arm if p.recipe not in near and p.x is not None
         ),
-        by=comparison.by, budgets=stairs,
+        by=comparison.by, budgets=stairs, bests=bests(everything, done) if comparison.by == "best" else (),
         law=law_of(everything, done, answers) if comparison.by == "law" else None,
         classes=classes_of(everything, done, answers, labels, names) if comparison.by == "class" else None,
     )  # fmt: skip

@@ -50,4 +50,6 @@ class LogitDistill(Technique):
             smoothing=self.smoothing,
         )  # fmt: skip
         known = teacher("LogitDistill", self.teacher, model, task, run)
+        softly = lessons.entropy(next(iter(known.values())), task, self.temperature, standardize=self.standardize)
+        run.details["entropy"] = softly  # nats
         return teaching.teach(model, known, task, train.Plan.of(self), run, lesson)

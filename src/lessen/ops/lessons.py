@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from lessen.core.task import Task
 from lessen.ops import losses
-from lessen.ops.teaching import Lesson, View
+from lessen.ops.teaching import CHUNK, Lesson, View, view
 from lessen.ops.train import Batch
 
 
@@ -61,3 +62,12 @@ def decoupled_and_labels(
         return hard * labels + risen * (alpha * target + beta * others)
 
     return lesson
+
+
+def entropy(teacher: nn.Module, task: Task, temperature: float, *, standardize: bool = False) -> float:
+    """Mean entropy of a teacher's softened shares on calibration samples, in nats: what there is to learn beside the
+    answer, from 0 (nothing) to ln(classes) (nothing, too: all are alike)."""
+    x = task.split("calibration").x
+    device = next(teacher.parameters()).device
+    logits = torch.cat([view(teacher, task.inputs(part.to(device))).logits for part in x.split(CHUNK)])
+    return losses.softened_entropy(losses.standardized(logits) if standardize else logits, temperature).mean().item()

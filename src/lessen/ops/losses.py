@@ -7,6 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def softened_entropy(logits: Tensor, temperature: float) -> Tensor:
+    """Entropy of softmax(logits / T) in nats, (n,); ln(classes) says nothing more than that all are equal."""
+    shares = F.log_softmax(logits.float() / temperature, 1)
+    return -(shares.exp() * shares).sum(1)
+
+
 def soft_targets(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """T^2 * KL(softmax(teacher / T) || softmax(student / T)), the mean over samples; logits (n, classes).
 

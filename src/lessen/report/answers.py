@@ -9,7 +9,7 @@ from lessen.analyze.comparison import AXES
 from lessen.analyze.findings import NEAR, Finding
 from lessen.analyze.pareto import ROUNDING
 from lessen.analyze.points import Point
-from lessen.report import budgets, classes, laws, words
+from lessen.report import bests, budgets, classes, laws, words
 from lessen.report.phrases import change, equal, leaning_only, of, position, reach, sides, unseen
 
 HOLDS = 0.01  # a mean test score at most this far below the baseline's is said to hold
@@ -79,6 +79,8 @@ def _dearer(f: Finding) -> str:
 
 
 def _curves(f: Finding) -> list[str]:
+    if f.by == "best":
+        return [*bests.sentences(f), *(_met(f, arm) for arm in f.arms[1:])]
     said = budgets.sentences(f) if f.by == "budget" else [_met(f, arm) for arm in f.arms[1:]]
     return [*said, _held(f), _faster(f)]
 

@@ -66,6 +66,12 @@ def _how(f: Finding) -> list[str]:
             "Every size that a recipe has is a budget (sizes within 3 % are one). Of each arm stands there what"
             " validation chose among the files that fit; test scores had no part in it. Nothing is interpolated."
         ]
+    if f.bests:
+        drawn = words.plural(f.bests[0].seeds, "seed")
+        return [
+            f"Validation chooses the best value, in 2,000 resamples of {drawn} drawn with replacement; how sure it is"
+            " for other images of validation is not asked. Test scores had no part in it."
+        ]
     if f.classes:
         return [
             "Recall is the share of a class's images that are answered rightly. Clear is p <= 0.05 of a t-test after"

@@ -16,7 +16,7 @@ from lessen.analyze.findings import Finding, find
 from lessen.analyze.predictions import class_names, nobody, right_answers, true_labels
 from lessen.core.errors import LessenError
 from lessen.core.trial import Trial
-from lessen.report import budgets, classes, close_figures, closeness, laws, provenance
+from lessen.report import bests, budgets, classes, close_figures, closeness, laws, provenance
 from lessen.report.answers import answer
 from lessen.report.captions import caption
 from lessen.report.figures import Figure
@@ -48,7 +48,8 @@ class Question:
     @property
     def grids(self) -> tuple[Grid, ...]:
         """What a law, budgets or classes have to show beside scores and costs."""
-        grids = {"law": laws.grids, "budget": budgets.grids, "class": classes.grids}.get(self.finding.by)
+        asked = {"law": laws.grids, "budget": budgets.grids, "class": classes.grids, "best": bests.grids}
+        grids = asked.get(self.finding.by)
         return grids(self.finding) if grids else ()
 
     @cached_property
