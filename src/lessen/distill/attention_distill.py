@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from lessen.core.run import Run
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
     from lessen.ops.train import Batch
 
 
+PIXELS = 32 * 32  # of the images for which the published weight is
+PLACES = 16  # in a smaller map there is little to look at, and its pull is the hardest
+
+
 class AttentionDistill(Technique):
     """Trains on hard * cross-entropy + soft * LogitDistill's term + weight * distance of attention maps.
 
     Attention is the sum over channels of squares, divided by its length; the distance is the mean over places of the
-    squared difference, summed over layers: the form of the authors' code and RepDistiller, whose weight is 1000. Widths
-    may differ. Layers found by shape end the stages of equal size.
+    squared difference, summed over layers: the form of the authors' code and RepDistiller, whose weight is 1000 at
+    32 x 32 pixels. At p pixels it counts p / 1024 times, so that a stage weighs the same: a quarter of the side has a
+    sixteenth of the places. Widths may differ. Layers found by shape end the stages of equal size, from 4 x 4 up.
     """
 
     paper: ClassVar[str] = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
@@ -31,7 +37,9 @@ class AttentionDistill(Technique):
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
     epochs: Epochs = 10
-    weight: Annotated[float, Range("weight of the attention maps' mean squared distance", 0.0, 1_000_000.0)] = 1000.0
+    weight: Annotated[
+        float, Range("weight of the attention maps' squared distance, at 32x32 pixels", 0.0, 1_000_000.0)
+    ] = 1000.0
     layers: Layers = ()
     hard: Hard = 1.0
     soft: Soft = 0.0
@@ -54,13 +62,14 @@ class AttentionDistill(Technique):
 
         known = teacher("AttentionDistill", self.teacher, model, task, run)
         (taught_by,) = known.values()
-        pairs = layer_pairs.between("AttentionDistill", model, taught_by, task, self.layers, vectors=False)
+        pairs = layer_pairs.between("AttentionDistill", model, taught_by, task, self.layers, PLACES)
         layer_pairs.account(pairs, run.details, run.notes)
+        weights = self.hard, self.soft, self.weight * prod(task.shape[1:]) / PIXELS
 
         def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
             matched = map(feature_losses.alike, student.features, teachers[0].features)
             own = stack([feature_losses.attention_transfer(s, t) for s, t in matched]).sum()
-            labels, weights = task.loss(student.logits, batch.y, self.smoothing), (self.hard, self.soft, self.weight)
+            labels = task.loss(student.logits, batch.y, self.smoothing)
             return feature_losses.joined(labels, student.logits, teachers[0].logits, own, weights, self.temperature)
 
         return teaching.teach(

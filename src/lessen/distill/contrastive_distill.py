@@ -41,7 +41,7 @@ class ContrastiveDistill(Technique):
     ] = 0
     dim: Annotated[int, Range("values of an embedding", 1, 65_536, log=True)] = 128
     tau: Annotated[float, Range("temperature of similarities", 0.01, 10.0, log=True)] = 0.07
-    momentum: Annotated[float, Range("share of the old in a memory that is renewed", 0.0, 0.999)] = 0.5
+    keep: Annotated[float, Range("share of the old in a sample's memory when it is renewed", 0.0, 0.999)] = 0.5
     hard: Hard = 1.0
     soft: Soft = 0.0
     temperature: Temperature = 4.0
@@ -70,7 +70,7 @@ class ContrastiveDistill(Technique):
             (features,) = teaching.look(net, task, (spots[-1],)).features
             widths.append(feature_losses.as_vectors(features).shape[1])
         memory = Contrast(
-            (widths[0], widths[1]), labels, dim=self.dim, negatives=negatives, tau=self.tau, momentum=self.momentum
+            (widths[0], widths[1]), labels, dim=self.dim, negatives=negatives, tau=self.tau, keep=self.keep
         )
         run.details["contrast"] = {
             "heads": [path for _, path in spots], "widths": widths, "negatives": negatives, "samples": len(labels),

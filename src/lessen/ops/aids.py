@@ -40,12 +40,13 @@ class Contrast(nn.Module):
     z_teacher: Tensor
 
     def __init__(
-        self, widths: tuple[int, int], labels: Tensor, *, dim: int, negatives: int, tau: float, momentum: float
+        self, widths: tuple[int, int], labels: Tensor, *, dim: int, negatives: int, tau: float, keep: float
     ) -> None:
-        """widths: channels of student and teacher; labels: classes (N,) of the train split."""
+        """widths: channels of student and teacher; labels: classes (N,) of the train split; keep: share of the old in a
+        memory that is renewed."""
         super().__init__()
         self.student, self.teacher = nn.Linear(widths[0], dim), nn.Linear(widths[1], dim)
-        self.negatives, self.tau, self.momentum = negatives, tau, momentum
+        self.negatives, self.tau, self.keep = negatives, tau, keep
         for side in ("student", "teacher"):
             self.register_buffer(f"memory_{side}", F.normalize(torch.rand(len(labels), dim) * 2 - 1, dim=1))
             self.register_buffer(f"z_{side}", torch.zeros(()))  # 0 until the first batch has been seen
@@ -77,5 +78,5 @@ class Contrast(nn.Module):
     @torch.no_grad()
     def _moved(self, memory: Tensor, embedded: Tensor, index: Tensor) -> Tensor:
         """A new tensor, because the loss's gradient still needs the old one."""
-        rows = self.momentum * memory[index] + (1 - self.momentum) * embedded.detach()
+        rows = self.keep * memory[index] + (1 - self.keep) * embedded.detach()
         return memory.index_copy(0, index, F.normalize(rows, dim=1))

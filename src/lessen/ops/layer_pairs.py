@@ -107,19 +107,18 @@ def between(
     teacher: nn.Module,
     task: Task,
     paths: Sequence[tuple[str, str]] = (),
-    *,
-    vectors: bool = True,
+    places: int = 1,
 ) -> tuple[Pair, ...]:
     """The pairs of these (student's, teacher's) paths; without any, those found by shape.
 
-    vectors: what has no places may be paired, too. Errors: UnknownName with the nearest path, Refused.
+    places: as of `find`; above 1, no vectors may be named. Errors: UnknownName with the nearest path, Refused.
     """
     ours, theirs = outputs(student, _sample(student, task)), outputs(teacher, _sample(teacher, task))
     if not paths:
-        return find(technique, ours, theirs, vectors=vectors)
+        return find(technique, ours, theirs, places)
     found = named(technique, paths, ours, theirs)
     for pair in found:
-        if not vectors and pair.size == (1, 1):
+        if places > 1 and pair.size == (1, 1):
             raise Refused(
                 f"{technique} cannot compare {pair.student} with {pair.teacher}: one place alone is no map; "
                 "name layers with maps or tokens"
@@ -160,23 +159,24 @@ def ends(found: Iterable[Output]) -> list[Output]:
     return list(last.values())
 
 
-def find(
-    technique: str, student: Sequence[Output], teacher: Sequence[Output], *, vectors: bool = True
-) -> tuple[Pair, ...]:
+def find(technique: str, student: Sequence[Output], teacher: Sequence[Output], places: int = 1) -> tuple[Pair, ...]:
     """Ends of stages of equal size, shallow to deep; where no size is shared, from the deepest up, to be pooled.
 
-    vectors: without maps or tokens on one side, the last vectors of both are a pair. Errors: Refused that lists both.
+    places: stages whose maps have fewer are left out unless that leaves no pair; at 1, the last vectors of both are a
+    pair where one side has no maps. Errors: Refused that lists both models' stages.
     """
     ours, theirs = ends(student), ends(teacher)
-    by_size = {(t.size, t.column): t for t in theirs if t.size != (1, 1)}
-    equal = [Pair(s, by_size[s.size, s.column]) for s in ours if (s.size, s.column) in by_size]
-    if equal:
-        return tuple(equal)
-    grids = [[o for o in side if o.size != (1, 1) and not o.column] for side in (ours, theirs)]
+    for least in (max(2, places), 2):
+        large = [[o for o in side if math.prod(o.size) >= least] for side in (ours, theirs)]
+        by_size = {(t.size, t.column): t for t in large[1]}
+        equal = [Pair(s, by_size[s.size, s.column]) for s in large[0] if (s.size, s.column) in by_size]
+        if equal:
+            return tuple(equal)
+    grids = [[o for o in side if not o.column] for side in large]
     if all(grids):
         return tuple(Pair(s, t) for s, t in zip(reversed(grids[0]), reversed(grids[1]), strict=False))[::-1]
     flat = [[o for o in side if o.size == (1, 1)] for side in (ours, theirs)]
-    if vectors and all(flat):
+    if places == 1 and all(flat):
         return (Pair(flat[0][-1], flat[1][-1]),)
     raise Refused(
         f"{technique} finds no layers of student and teacher that match; the student has {_listed(ours)}, the teacher "
