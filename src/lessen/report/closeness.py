@@ -127,10 +127,9 @@ def caption(close: Closeness) -> tuple[str, ...]:
     corrected = f"; p values of closeness are corrected over its {words.plural(tests, 'test')}" if tests > 1 else ""
     return (
         f"Closeness is to the baseline of the same seed, on {words.plural(close.baseline.images, 'test image')}; a"
-        f" close arm shares the baseline's mistakes as well; dotted is how close baselines of two seeds are{corrected}. Calibration error has {BINS} bins of equal"
-        " count, and more than chance is an error. Shares are stored in 16 bits, and one below 6e-8 counts as 3e-8: a"
-        " KL of many"
-        " nats is understated.",
+        " close arm shares the baseline's mistakes as well; dotted is how close baselines of two seeds are"
+        f"{corrected}. Calibration error has {BINS} bins of equal count, and more than chance is an error. Shares are"
+        " stored in 16 bits, and one below 6e-8 counts as 3e-8: a KL of many nats is understated.",
     )
 
 
