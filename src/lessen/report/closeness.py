@@ -67,8 +67,21 @@ def _compared(tests: Sequence[Apart], f: Finding) -> list[str]:
         kl = [t.smallest for t in rest if t.measure == "kl" and t.smallest is not None and t.seeds > 1]
         hidden = f"; a true difference of KL below {max(kl):.2g} nats would usually not have been seen" if kl else ""
         why = hidden if several else "; one seed shows nothing clearly"
-        said.append(f"Not clearly closer or further than {first}: {_listed(rest, f)}{why}.")
+        named = _places(rest, f) if f.curves else _listed(rest, f)
+        said.append(f"Not clearly closer or further than {first}: {named}{why}.")
     return said
+
+
+def _places(tests: Sequence[Apart], f: Finding) -> str:
+    """Arms with the places on the curve at which some measure is not clear."""
+    found: dict[str, dict[str, list[str]]] = {}
+    at = {(p.arm, p.recipe): position(f, p.x) for p in f.points}
+    for t in tests:
+        found.setdefault(t.arm, {}).setdefault(NAMES[t.measure], []).append(at[t.arm, t.recipe])
+    return words.listed([
+        f"{arm} ({', '.join(f'{name} at {words.listed(places)}' for name, places in by.items())})"
+        for arm, by in found.items()
+    ])  # fmt: skip
 
 
 def _listed(tests: Sequence[Apart], f: Finding) -> str:
@@ -114,10 +127,9 @@ def caption(close: Closeness) -> tuple[str, ...]:
     corrected = f"; p values of closeness are corrected over its {words.plural(tests, 'test')}" if tests > 1 else ""
     return (
         f"Closeness is to the baseline of the same seed, on {words.plural(close.baseline.images, 'test image')}; a"
-        f" close arm shares the baseline's mistakes as well{corrected}. Calibration error has {BINS} bins of equal"
-        " count, and more than chance is an error. Shares are stored in 16 bits, and one below 6e-8 counts as 3e-8: a"
-        " KL of many"
-        " nats is understated.",
+        " close arm shares the baseline's mistakes as well; dotted is how close baselines of two seeds are"
+        f"{corrected}. Calibration error has {BINS} bins of equal count, and more than chance is an error. Shares are"
+        " stored in 16 bits, and one below 6e-8 counts as 3e-8: a KL of many nats is understated.",
     )
 
 

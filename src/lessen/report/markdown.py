@@ -52,7 +52,7 @@ def _page(
         yield f"\n`{_code(first.model)}` on `{_code(first.task)}`. Every file was measured as shipped, in its runtime."
     for q, picture, near in zip(found, drawn, close, strict=True):
         yield f"\n## {_safe(q.finding.question)}\n"
-        yield _safe(" ".join(q.answer))
+        yield "\n\n".join(map(_safe, q.paragraphs))
         if picture:
             yield f"\n![{_safe(q.finding.question)}]({picture})"
         for grid in q.grids:

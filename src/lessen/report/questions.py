@@ -37,6 +37,12 @@ class Question:
     closeness: Closeness | None = None
 
     @property
+    def paragraphs(self) -> tuple[str, ...]:
+        """The answer, what it says of closeness apart."""
+        own = len(self.answer) - len(closeness.sentences(self.closeness, self.finding) if self.closeness else ())
+        return tuple(" ".join(part) for part in (self.answer[:own], self.answer[own:]) if part)
+
+    @property
     def caption(self) -> tuple[str, ...]:
         return (*caption(self.finding), *(closeness.caption(self.closeness) if self.closeness else ()))
 
