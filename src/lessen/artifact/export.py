@@ -1,8 +1,8 @@
 """A torch model as one ONNX file: batch norm folded, integers stored as integers, exporter's metadata stripped.
 
 Traps met here: uint8 activations and 0..255 in the operators' arguments, since any other range adds nodes on floats
-that block fusion; fewer levels are a Clip of the uint8 values, which integer kernels read. With weights or sample laid
-out as channels_last the exporter makes eleven operators of a mean over pixels, one a Gather that copies strides.
+that block fusion; fewer levels are a Clip of the uint8 values, which integer kernels read. Of a mean over
+pixels the exporter makes eleven operators, a Gather among them, where weights or sample are laid out as channels_last.
 """
 
 from __future__ import annotations

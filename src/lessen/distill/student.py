@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Student(Technique):
     """The model it replaces is the teacher of the steps behind it; nothing but training may come before it.
 
-    So `Student(model='vgg16') >> Finetune() >> Student(model='vgg11') >> LogitDistill()` teaches VGG-11 by a VGG-16. With
+    So `Student(model='vgg16') >> Finetune() >> Student(model='vgg11') >> LogitDistill()` teaches by a VGG-16. With
     `inherit`, quantization may come before: the student has weights and activations of the same bits and groups, those
     of the first and the last layer from the first and the last, all others as most of the others have them. Zeros are
     not inherited, and cut channels and low-rank factors are refused.

@@ -78,7 +78,10 @@ def _page(
             f" {words.plural(machine['threads'], 'thread')}; {machine['trials']} trials."
         )
     total = sum(t.seconds for t in trials)
-    yield f"\nAll trials took {words.seconds(total)} of training, packing and measuring. Drawn by `lessen report`."
+    yield (
+        f"\nAll trials took {words.seconds(total)} of training, packing and measuring, where a step that several"
+        " share is counted with each of them. Drawn by `lessen report`."
+    )
 
 
 def _lines(heads: Sequence[str], named: Sequence[tuple[str, Sequence[Cell]]]) -> Iterator[str]:
