@@ -24,12 +24,14 @@ from lessen.ops.graph import quantizer_places
 NAMES = tuple(catalog.techniques())
 PAIRS = tuple(product(NAMES, NAMES))
 NET, SEED = "resnet8(width=0.5)", 7
+FEW: dict[str, Any] = {"widths": (0.75, 0.5), "generations": 1, "count": 2}  # where one technique trains several nets
 
 
 def quick(name: str) -> Technique:
-    """The technique at its defaults; one that trains does so for one epoch in small batches."""
+    """The technique at its defaults; one that trains does so for one epoch in small batches, with few nets."""
     cls = catalog.technique(name)
-    return cls(**({"epochs": 1, "batch": 50} if cls.trains else {}))
+    few = {field: value for field, value in FEW.items() if cls.trains and field in cls.model_fields}
+    return cls(**({"epochs": 1, "batch": 50, **few} if cls.trains else {}))
 
 
 class Field(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quarters import images
 from torch import nn
 from torch.nn import functional as F
 
@@ -16,31 +17,8 @@ from lessen.core.run import Run
 from lessen.distill.logit_distill import LogitDistill
 from lessen.distill.student import Student
 from lessen.ops import train
-from lessen.tasks.dataset import Images, Settings
+from lessen.tasks.dataset import Settings
 from lessen.tasks.images import ImageTask
-
-
-def images(labels: np.ndarray, classes: str = "abcd") -> Images:
-    """One bright quarter an image: quarter k of 8 x 8 pixels for image k, whatever the label says."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(0, 60, (len(labels), 1, 8, 8), dtype=np.uint8)
-    for i in range(len(labels)):
-        top, left = 4 * (i % 4 // 2), 4 * (i % 2)
-        x[i, 0, top : top + 4, left : left + 4] += 150
-    test_y = np.arange(16) % 4
-    return Images(x, labels, x[:16], test_y, classes=tuple(classes), license="none", baseline="")
-
-
-@pytest.fixture(scope="module")
-def task() -> ImageTask:
-    return ImageTask(images(np.arange(160) % 4), Settings())
-
-
-@pytest.fixture(scope="module")
-def teacher(task: ImageTask) -> nn.Module:
-    with task.seeded(0):
-        model = task.build("cnn(width=0.25)")
-        return train.fit(model, task, train.Plan(epochs=4, batch=16, lr=0.05), Run())
 
 
 def test_the_loss_is_the_formula(task: ImageTask, teacher: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
