@@ -77,7 +77,8 @@ def lower(model: nn.Module) -> tuple[nn.Module, dict[str, Stored], set[str]]:
     from lessen.ops import layers
     from lessen.ops.folding import fold_norms
 
-    ready = layers.own(copy.deepcopy(model)).cpu().eval().to(memory_format=torch.contiguous_format)
+    ready = layers.own(copy.deepcopy(model)).cpu().eval()
+    ready.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     weighted = layers.weighted(ready)
     stored = {p: m.wq.stored(m.weight, m.mask) for p, m in weighted.items() if m.wq is not None}
     dynamic = {p for p, m in weighted.items() if isinstance(m.iq, layers.DynamicQuantizer)}
