@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WORTH = 0.95  # of a weight's bytes without its zeros left out: a smaller gain is not worth the time to unpack it
 # A name that begins with ~ is of this package: no path of a layer does, and names are bytes of the file.
 SHARED = {"~.flat": np.array([-1], np.int64), "~.start": np.array([0], np.int64)}
+LARGE = 1000  # values
 LEAST_OPSET = 21  # of 4-bit initializers
 
 
@@ -137,8 +138,9 @@ def _dense_weights(model: onnx.ModelProto) -> Iterator[tuple[onnx.TensorProto, n
 
 
 def _paying(model: onnx.ModelProto, worth: float, without_zeros: bool) -> list[narrow.Book]:
-    """The books that save more than they take."""
-    books = narrow.books(value for _, value in _dense_weights(model)) if _takes_codes(model) else []
+    """The books that save more than they take; a small weight makes none, as few of its values repeat."""
+    large = (value for _, value in _dense_weights(model) if value.size >= LARGE)
+    books = narrow.books(large) if _takes_codes(model) else []
     if not books:
         return []
     found = [{i.name: f for i, f in _choose(model, worth, without_zeros, True, b)} for b in (books, [])]
