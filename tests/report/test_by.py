@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 from fake_study import DESCRIPTION, RECIPES, trials
 
+from lessen.analyze.best import Best, Value
 from lessen.analyze.budgets import Budget, Choice
 from lessen.analyze.classes import Classes, Recall, Uneven
 from lessen.analyze.findings import Contrast, Finding
@@ -199,3 +200,23 @@ def test_all_of_it_stands_on_the_page_and_in_markdown(tmp_path):
     assert "| Law | sizes |" in text and "| Bytes at most | best |" in text and "| Class | a | b |" in text
     assert "<svg" in (tmp_path / "a-3.svg").read_text()
     assert '<th scope="col" class="name">Bytes at most</th>' in page
+
+
+def test_the_best_value_is_told_with_those_it_cannot_be_told_from():
+    values = tuple(
+        Value(recipe=f"r{x}", x=x, share=share, entropy=x / 10) for x, share in ((1, 0.0), (2, 0.6), (4, 0.4))
+    )
+    best = Best(arm="plain", values=values, x=2, recipe="r2", low=2, high=4, seeds=3)
+    points = [point("plain", v.x, 0.9, v.recipe) for v in values]
+    f = finding(points, x="LogitDistill.temperature", by="best", bests=(best,))
+    told = " ".join(answer(f)).replace(words.THIN, " ")
+    assert "For plain, validation chooses temperature 2 (90.0" in told
+    assert "95 % of resamples of 3 seeds choose from 2 to 4)" in told
+    (grid,) = Question(f, (), 100, 100).grids
+    assert [title for title, _ in grid.heads] == ["chosen", "validation", "test", "entropy"]
+    assert [(name, cells[0].text.replace(words.THIN, " "), cells[-1].text) for name, cells in grid.rows] == [
+        ("1", "0 %", "0.10"), ("2", "60 %", "0.20"), ("4", "40 %", "0.40"),
+    ]  # fmt: skip
+    assert grid.rows[1][1][0].below == "best"
+    nothing = finding(points, x="LogitDistill.temperature", by="best")
+    assert "cannot be told yet" in " ".join(answer(nothing))

@@ -164,7 +164,13 @@ def test_the_ready_study_of_transformers_asks_what_it_should():
     assert all("Int8(" in r for recipes in eight.arms.values() for r in recipes)
     assert all("Int4(activations=4" in r for recipes in four.arms.values() for r in recipes)
     assert samples.x == "Int4.samples" and all("samples=32" in recipes[0] for recipes in samples.arms.values())
-    for name in ("quantization", "transformers"):  # the command that a ready file names is its own
+    for name in (
+        "quantization",
+        "transformers",
+        "distillation",
+        "teachers",
+        "invariance",
+    ):  # the command that a ready file names is its own
         assert f"lessen study {name} -o runs/{name}" in files.text(files.path(name))
 
 
@@ -179,3 +185,31 @@ def test_every_layer_of_the_study_of_transformers_but_the_patches_is_dynamic():
     kinds = {p: isinstance(m.iq, layers.DynamicQuantizer) for p, m in layers.weighted(changed).items()}
     assert [p for p, dynamic in kinds.items() if not dynamic] == ["patches"] and len(kinds) == 14
     assert any("1 convolutions are left out" in note for note in record[0].notes)
+
+
+def test_the_ready_study_of_distillation_asks_what_it_should():
+    study = Study.read("distillation")
+    ways, _, softly, steps, several = study.comparisons
+    assert len(study.seeds) == 5 and not study.recipes
+    taught = {recipe.rpartition(" >> ")[2].partition("(")[0] for (recipe,) in ways.arms.values()}
+    assert taught == {"Finetune", "LabelSmoothing", "LogitDistill", "DecoupledDistill", "HintDistill",
+                      "AttentionDistill", "ContrastiveDistill"}  # fmt: skip
+    everyone = [recipe for (recipe,) in ways.arms.values()]
+    assert len({r.partition(" >> ")[0] for r in everyone}) == 1  # one student
+    assert all("epochs=20" in r and "batch=32" in r for r in everyone)  # one budget
+    assert (softly.by, softly.x) == ("best", "LogitDistill.temperature")
+    assert [catalog.number(r, softly.x) for r in softly.arms["logits"]] == [1, 2, 4, 6, 10, 15, 20]
+    assert steps.x == "parameters" and [len(r) for r in steps.arms.values()] == [3, 3]
+    assert [catalog.number(r, "EnsembleDistill.count") for (r,) in several.arms.values()] == [1, 2, 3, 4, 5]
+
+
+def test_the_ready_studies_of_teachers_and_of_invariance_ask_what_they_should():
+    (which,) = Study.read("teachers").comparisons
+    (by_16,) = which.arms["by VGG-16"]
+    assert by_16.count("Student(") == 2 and by_16.index("vgg16") < by_16.index("Finetune") < by_16.index("vgg11")
+    study = Study.read("invariance")
+    (light,) = study.comparisons
+    assert "jittered=0.6" in study.task
+    for arm in ("softened shares", "decoupled", "hints", "attention", "contrast"):
+        (recipe,) = light.arms[arm]
+        assert recipe.index("jitter=0.6") < recipe.index("Student(") and recipe.count("jitter") == 1, arm
