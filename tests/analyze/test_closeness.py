@@ -131,6 +131,7 @@ def test_asked_for_or_where_an_arm_has_a_student():
     assert closeness.wanted(ASKED) and not closeness.wanted(Comparison(question="?", arms=plain))
     assert closeness.wanted(Comparison(question="?", arms=plain, close=True))
     assert not closeness.wanted(Comparison(question="?", arms=ARMS, close=False))
+    assert not closeness.wanted(Comparison(question="?", arms=ARMS, by="class"))
 
 
 def test_files_are_read_and_gone_or_broken_ones_are_not(tmp_path):
