@@ -108,7 +108,9 @@ def wanted(comparison: Comparison) -> bool:
     """As asked for; where nothing is said, when an arm has a student and no law, budget or the like is asked."""
     if comparison.close is not None:
         return comparison.close
-    return not comparison.by and any(call.name == "Student" for recipe in comparison.recipes for call in parse_chain(recipe))
+    return not comparison.by and any(
+        call.name == "Student" for recipe in comparison.recipes for call in parse_chain(recipe)
+    )
 
 
 def stored(run: Path) -> ReadShares:
