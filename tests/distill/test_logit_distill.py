@@ -94,3 +94,8 @@ def test_teaching_oneself_is_said(task: ImageTask, teacher: nn.Module) -> None:
 def test_temperature_is_above_zero(temperature: float) -> None:
     with pytest.raises(BadField, match=r"LogitDistill\.temperature"):
         LogitDistill(temperature=temperature)
+
+
+def test_a_teacher_that_is_not_there_is_said(task: ImageTask, teacher: nn.Module, tmp_path) -> None:
+    with pytest.raises(BadField, match=r"LogitDistill finds no teacher in '.*gone'; name the folder of an artifact"):
+        LogitDistill(epochs=1, teacher=str(tmp_path / "gone")).apply(teacher, task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lessen.core.errors import BadField
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.models import pristine
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 def teacher(technique: str, folder: str, model: nn.Module, task: Task, run: Run) -> dict[str, nn.Module]:
     """By name: the model in an artifact's folder, or where that is empty the run's origin; private, evaluating.
 
-    Errors: BadArtifact, or Refused for a teacher of other classes or inputs than the model's.
+    Errors: BadArtifact, BadField for a folder that is not there, or Refused for a teacher of other classes or inputs than the model's.
     """
+    if folder and not Path(folder).is_dir():
+        raise BadField(f"{technique} finds no teacher in '{folder}'; name the folder of an artifact, or leave it out")
     if folder:
         name, found = folder, load_model(Path(folder)).to(next(model.parameters()).device)
     else:
