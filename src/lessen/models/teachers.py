@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def teacher(technique: str, folder: str, model: nn.Module, task: Task, run: Run) -> dict[str, nn.Module]:
     """By name: the model in an artifact's folder, or where that is empty the run's origin; private, evaluating.
 
-    Errors: BadArtifact, BadField for a folder that is not there, or Refused for a teacher of other classes or inputs than the model's.
+    Errors: BadField for a folder that is not there, BadArtifact, or Refused for a teacher of other classes or inputs
+    than the model's.
     """
     if folder and not Path(folder).is_dir():
         raise BadField(f"{technique} finds no teacher in '{folder}'; name the folder of an artifact, or leave it out")
