@@ -9,7 +9,6 @@ Exits 1 when it is under 5.
 
 from __future__ import annotations
 
-import platform
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
+from lessen.measure.machine import cpu
 from lessen.tasks.dataset import Images, Settings
 from lessen.tasks.images import ImageTask
 
@@ -74,7 +74,7 @@ def main() -> int:
     print(f"batched      {statistics.median(ours for ours, _ in rounds):>9,.0f} images/s")
     print(f"DataLoader   {statistics.median(theirs for _, theirs in rounds):>9,.0f} images/s")
     print(f"ratio        {ratio:.1f} (quartiles {low:.1f} to {high:.1f}, n = {ROUNDS} rounds of {N:,} images each)")
-    print(f"{platform.processor() or platform.machine()}, 1 thread, batch {BATCH}, torch {torch.__version__}")
+    print(f"{cpu()}, 1 thread, batch {BATCH}, torch {torch.__version__}")
     if ratio < LEAST:
         print(f"FAILED: the ratio must be at least {LEAST:g}")
         return 1

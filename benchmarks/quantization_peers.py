@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -44,6 +44,9 @@ from lessen.measure import machine
 from lessen.measure.quiet import quiet_machine
 from lessen.measure.timing import alternate
 from lessen.ops import calibration, layers
+
+if TYPE_CHECKING:
+    from onnxruntime.quantization import CalibrationDataReader
 
 POINTS, TIME, BATCHES, OURS = 0.002, 1.05, (1, 64), "lessen Int8()"
 PACKAGES = ("lessen", "torch", "onnx", "onnxruntime", "nncf", "torchao")
@@ -70,7 +73,7 @@ def onnx_runtime(model: nn.Module, file: Path, x: Tensor, folder: Path) -> Itera
         out, name = folder / f"runtime-{method.name}.onnx", f"ONNX Runtime, {method.name}"
         try:
             quantize_static(
-                str(folder / "prepared.onnx"), str(out), _Reader(x), quant_format=QuantFormat.QDQ, per_channel=True,
+                str(folder / "prepared.onnx"), str(out), _reader(x), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=method,
             )  # fmt: skip
         except Exception as e:  # it raises whatever NumPy does
@@ -79,21 +82,18 @@ def onnx_runtime(model: nn.Module, file: Path, x: Tensor, folder: Path) -> Itera
         yield name, out
 
 
-class _Reader:
+def _reader(x: Tensor) -> CalibrationDataReader:
     """Calibration samples as its quantizer asks for them, in equal parts: its histograms refuse a last, shorter one."""
+    from onnxruntime.quantization import CalibrationDataReader
 
-    def __init__(self, x: Tensor) -> None:
-        size = max(n for n in range(1, 101) if len(x) % n == 0)
-        self._parts = iter([{"x": part.numpy()} for part in x.split(size)])
+    size = max(n for n in range(1, 101) if len(x) % n == 0)
+    parts = iter([{"x": part.numpy()} for part in x.split(size)])
 
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._parts, None)
+    class Reader(CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray]:
+            return next(parts, None)  # type: ignore[return-value]  # None ends it
 
-    def __len__(self) -> int:
-        return 0
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        raise NotImplementedError
+    return Reader()
 
 
 def nncf(model: nn.Module, file: Path, x: Tensor, folder: Path) -> Iterator[tuple[str, Path]]:

@@ -10,7 +10,6 @@ more than 0.06, or when either with 8-bit activations takes more than 1.1 of the
 
 from __future__ import annotations
 
-import platform
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ import lessen
 from lessen.artifact import forms
 from lessen.artifact.export import export
 from lessen.artifact.runtimes import Session, open_session
+from lessen.measure.machine import cpu
 from lessen.measure.quiet import quiet_machine
 from lessen.tasks.dataset import Images
 from lessen.tasks.images import ImageTask
@@ -89,7 +89,7 @@ def opened(file: Path) -> tuple[Session, float]:
 def main() -> int:
     runs, task = int(sys.argv[1]) if len(sys.argv) > 1 else 30, noise()
     model, x, ok = settled(task), task.inputs(task.split("train").x[:1]).numpy(), True
-    print(f"{platform.processor() or platform.machine()}, onnxruntime {version('onnxruntime')}, 1 thread, batch 1; "
+    print(f"{cpu()}, onnxruntime {version('onnxruntime')}, 1 thread, batch 1; "
           f"time against int8: median (quartiles) of n = {runs} alternated pairs")  # fmt: skip
     with tempfile.TemporaryDirectory() as name, quiet_machine("timing quantized files"):
         files = {"float32": write(model, task, Path(name, "float32.onnx"))}

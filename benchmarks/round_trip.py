@@ -9,7 +9,6 @@ Exits 1 when a file agrees with its simulation on fewer than 99.5 % of the image
 
 from __future__ import annotations
 
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 import lessen
 from lessen.artifact.runtimes import open_session
 from lessen.core.text import format_call
+from lessen.measure.machine import cpu
 
 IMAGES, LEAST = 2_000, 0.995
 TRAINING = "Finetune(epochs=3, lr=0.05, batch=64, schedule='onecycle')"
@@ -46,7 +46,7 @@ def agreement(task: lessen.Task, model: str, folder: Path) -> tuple[float, float
 def main() -> int:
     arguments = dict(a.split("=", 1) for a in sys.argv[1:])
     task = lessen.task(format_call("fashion", {"limit": 12_000, **arguments}))
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"{cpu()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     worst = 1.0
     with tempfile.TemporaryDirectory() as folder:
         for model in ("resnet8", "vgg8(width=0.25)"):

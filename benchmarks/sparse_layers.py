@@ -10,7 +10,6 @@ or runs other operators, or when VGG-11's file at 90 % is more than 0.16 of its 
 
 from __future__ import annotations
 
-import platform
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from lessen import models
 from lessen.artifact import forms
 from lessen.artifact.export import export
 from lessen.artifact.runtimes import Session, open_session
+from lessen.measure.machine import cpu
 from lessen.measure.quiet import quiet_machine
 from lessen.ops import layers
 
@@ -202,7 +202,7 @@ def whole_net(runs: int, folder: Path) -> bool:
 def main() -> int:
     arguments = dict(a.split("=", 1) for a in sys.argv[1:])
     runs = int(arguments.get("runs", 60))
-    print(f"{platform.processor() or platform.machine()}, onnxruntime {version('onnxruntime')}, 1 thread, batch 1; "
+    print(f"{cpu()}, onnxruntime {version('onnxruntime')}, 1 thread, batch 1; "
           f"time: median (quartiles) of n = {runs} alternated pairs; load: median of 5")  # fmt: skip
     with tempfile.TemporaryDirectory() as name, quiet_machine("timing sparse layers"):
         folder = Path(name)

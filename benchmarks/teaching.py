@@ -13,13 +13,11 @@ up, are left out. Exits 1 when a median ratio is above 1.1.
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # each program has a thread of its own
 
@@ -32,6 +30,7 @@ from lessen.core.technique import Technique
 from lessen.distill.decoupled_distill import DecoupledDistill
 from lessen.distill.finetune import Finetune
 from lessen.distill.logit_distill import LogitDistill
+from lessen.measure.machine import cpu, cpus
 from lessen.tasks.dataset import Images, Settings
 from lessen.tasks.images import ImageTask
 
@@ -128,19 +127,11 @@ def main() -> int:
             print(f"{unit:<10} {name:<17} {ms:.1f} ms, ratio {middle:.3f} (quartiles {low:.3f} to {high:.3f})")
         worst = max(statistics.median(ratio) for ratio in ratios.values())
     print(f"n = {ROUNDS - WARM} rounds, ResNet-20 teaches ResNet-20 of half its width, batch {BATCH}")
-    print(f"{machine()}, 1 thread, torch {torch.__version__}")
+    print(f"{cpu()}, {len(cpus())} cores, 1 thread, torch {torch.__version__}")
     if worst > MOST:
         print(f"FAILED: the ratio must be at most {MOST:g}")
         return 1
     return 0
-
-
-def machine() -> str:
-    """The processor's name and cores."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -10,13 +10,10 @@ warm up, is left out. Exits 1 when the ratio is above 1.03.
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,6 +21,7 @@ from torch import nn
 
 from lessen import models
 from lessen.core.run import Run
+from lessen.measure.machine import cpu, cpus
 from lessen.ops import layers, train
 from lessen.tasks.dataset import Images, Settings
 from lessen.tasks.images import ImageTask
@@ -83,19 +81,11 @@ def main() -> int:
         low, ratio, high = statistics.quantiles(ours[:, clock] / theirs[:, clock], n=4)
         print(f"{name:<10} bare {a:.3f} s, ours {b:.3f} s, ratio {ratio:.3f} (quartiles {low:.3f} to {high:.3f})")
     print(f"n = {EPOCHS - 1} epochs of {STEPS} steps each, ResNet-20, batch {BATCH}")
-    print(f"{machine()}, 1 thread, torch {torch.__version__}")
+    print(f"{cpu()}, {len(cpus())} cores, 1 thread, torch {torch.__version__}")
     if ratio > MOST:
         print(f"FAILED: the ratio must be at most {MOST:g}")
         return 1
     return 0
-
-
-def machine() -> str:
-    """The processor's name and cores."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from lessen import console
-from lessen.core.errors import BadField, LessenError, UnknownName
+from lessen import console, ending
+from lessen.core.errors import BadField, UnknownName
 
 if TYPE_CHECKING:
     from lessen.study import Study
-
-UsageError: type[Exception] = typer.BadParameter.__bases__[0]  # its home moves between versions of typer
-INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -240,9 +236,9 @@ def study(
     if show:
         print(files.text(files.path(what)), end="")
     elif output is None:
-        raise UsageError("missing option '-o' / '--output'", ctx)  # type: ignore[call-arg]
+        raise ending.UsageError("missing option '-o' / '--output'", ctx)  # type: ignore[call-arg]
     elif train_only and trained:
-        raise UsageError("--train-only makes what --trained reads; give one of them", ctx)  # type: ignore[call-arg]
+        raise ending.UsageError("--train-only makes what --trained reads; give one of them", ctx)  # type: ignore[call-arg]
     else:
         numbers = files.seeds(seeds) if seeds else ()
         plan = Study.read(what).on(task=task, model=model, seeds=numbers)
@@ -250,41 +246,32 @@ def study(
 
 
 def _train(plan: Study, output: Path, json: bool) -> None:
-    from lessen.study import run
+    from lessen.study import raise_failed, run
     from lessen.study.progress import watch
 
-    failed = [
-        t for t in run(plan, output, watch=watch(console.on_stderr() if json else None), train_only=True) if t.error
-    ]
-    if failed:
-        raise LessenError(f"{len(failed)} recipes failed, the first '{failed[0].recipe}': {failed[0].error}")
+    trials = run(plan, output, watch=watch(console.on_stderr() if json else None), train_only=True)
+    raise_failed(trials, plan)
     print(f"\n{len(plan.everything) + 1} recipes are trained; pack and measure them, where this folder is, by:")
     print(f"lessen study ... --trained {output / 'steps'} -o RUN")
 
 
 def _run(plan: Study, output: Path, json: bool, trained: Path | None = None) -> None:
     from lessen import report as reports
-    from lessen.study import run
+    from lessen.study import failed, raise_failed, run
     from lessen.study.progress import watch
 
     trials = run(plan, output, watch=watch(console.on_stderr() if json else None), trained=trained)
     answered = reports.read(output)
     page = reports.write(output, found=answered)
-    wanted = {(recipe, seed) for recipe in ("", *plan.everything) for seed in plan.seeds}
-    failed = [t for t in trials if t.status == "failed" and t.key in wanted]
     if json:
         rows = [t.model_dump(mode="json") for t in trials]
         console.print_json({"trials": rows, "questions": [q.json() for q in answered]})
     else:
         said = (reports.brief(trials, plan.target), reports.plain(answered))
         print("", *filter(None, said), sep="\n\n" if answered else "\n")
-        print(f"\n{sum(t.status == 'done' for t in trials)} trials done, {len(failed)} failed; report: {page}")
-    if failed:
-        first = f"'{failed[0].recipe}'" if failed[0].recipe else "the baseline"
-        raise LessenError(
-            f"{len(failed)} of {len(wanted)} trials failed, the first {first} of seed {failed[0].seed}: "
-            f"{failed[0].error}; mend it and run again, what is done is kept"
-        )
+        done, lost = sum(t.status == "done" for t in trials), len(failed(trials, plan))
+        print(f"\n{done} trials done, {lost} failed; report: {page}")
+    raise_failed(trials, plan)
 
 
 @app.command()
@@ -315,33 +302,5 @@ def schema(
 
 
 def main() -> None:
-    """Run the command; an expected error is one line and exit status 1, a wrong command line one and 2."""
-    debug = "--debug" in sys.argv
-    sys.path.append(str(Path.cwd()))  # where a user's own package.module:function lies
-    try:
-        code = app([a for a in sys.argv[1:] if a != "--debug"] or ["--help"], standalone_mode=False)
-    except UsageError as e:
-        _stop(_usage(e), 2, debug)
-    except LessenError as e:
-        _stop(str(e), 1, debug)
-    except OSError as e:
-        _stop(f"{e.strerror or e}{f': {e.filename}' if e.filename else ''}", 1, debug)
-    except Exception as e:
-        _stop(f"unexpected {type(e).__name__}: {e}; the same command with --debug shows where", 1, debug)
-    if code == INTERRUPTED:
-        _stop("stopped; what was done is kept, and the same command goes on from there", code)
-    sys.exit(code or 0)
-
-
-def _usage(error: Any) -> str:
-    """Typer's message in our form."""
-    text = error.format_message().strip().rstrip(".")
-    command = error.ctx.command_path if error.ctx else "lessen"
-    return f"{text[:1].lower()}{text[1:]}{' -' if text.endswith('?') else ';'} see {command} --help"
-
-
-def _stop(message: str, code: int, debug: bool = False) -> NoReturn:
-    if debug:
-        raise
-    print(f"lessen: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever the user's text holds
-    sys.exit(code)
+    """Run the command that the shell names."""
+    ending.run(app)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from lessen.core.errors import Refused
 from lessen.core.run import Run
 from lessen.ops import layers, teaching, train
+from lessen.ops.training_plan import batch_count
 
 TEACHER, STUDENT = "cnn(width=0.25)", "cnn(width=0.125)"
 
@@ -115,7 +116,7 @@ def test_a_run_with_aids_goes_on_where_it_was_killed(digits, pair, tmp_path) -> 
             )  # fmt: skip
 
     whole = go(Run())
-    batches = train.batch_count(len(digits.split("train")), 128)
+    batches = batch_count(len(digits.split("train")), 128)
     with pytest.raises(KeyboardInterrupt):
         go(Run(checkpoint=tmp_path), stop=2 * batches + 1)
     resumed = go(Run(checkpoint=tmp_path))

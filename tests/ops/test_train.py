@@ -14,7 +14,8 @@ from torch import nn
 from lessen.core.errors import BadData, Diverged, Refused
 from lessen.core.run import Run
 from lessen.ops import layers, quantization
-from lessen.ops.train import Batch, Plan, batch_count, fit, resized, step_count
+from lessen.ops.train import Batch, Plan, fit, resized
+from lessen.ops.training_plan import batch_count, step_count
 
 
 def trained(plan, *, task=None, model=None, seed=0, run=None, **more):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lessen.ops.teaching import View
-    from lessen.ops.train import Batch
+    from lessen.ops.training_plan import Batch
 
 
 PIXELS = 32 * 32  # of the images for which the published weight is

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lessen.ops.teaching import View
-    from lessen.ops.train import Batch
+    from lessen.ops.training_plan import Batch
 
 
 PUBLISHED = 16_384  # negatives on CIFAR-100's 50,000 samples

@@ -78,6 +78,7 @@ class EnsembleDistill(Technique):
 
         from lessen.models import pristine
         from lessen.ops import layers, train
+        from lessen.ops.training_plan import mix_seeds
 
         text = pristine.text(run.origin)
         if text is None:
@@ -90,7 +91,7 @@ class EnsembleDistill(Technique):
         found: dict[str, nn.Module] = {}
         for i in range(count):
             part = run.part(f"teacher-{i + 1}", i, count + 1)
-            with task.seeded(train.mix_seeds(seed, i)):
+            with task.seeded(mix_seeds(seed, i)):
                 net = train.fit(layers.own(task.build(text)).to(device), task, plan, part)
             found[f"{text} of seed {i + 1}"] = net.eval()
             run.notes += [note for note in part.notes if note not in run.notes]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from lessen.ops.teaching import View
-    from lessen.ops.train import Batch
+    from lessen.ops.training_plan import Batch
 
 
 class HintDistill(Technique):

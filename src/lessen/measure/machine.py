@@ -16,13 +16,14 @@ def describe(threads: int, runtime: str) -> Machine:
     """This machine; cores are the CPUs that this process may use, as the system counts them."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return Machine(
-        cpu=_cpu(), cores=len(cpus()), threads=threads, memory_gib=round(memory, 1),
+        cpu=cpu(), cores=len(cpus()), threads=threads, memory_gib=round(memory, 1),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(), runtime=runtime,
     )  # fmt: skip
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """The processor's name."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

@@ -12,6 +12,7 @@ from lessen.core.task import Task
 from lessen.models import pristine
 from lessen.ops import layers, similarity, teaching, train
 from lessen.ops.modes import evaluating
+from lessen.ops.training_plan import mix_seeds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,7 +35,7 @@ def taught_in_turn(
     nets: list[nn.Module] = []
     for i, text in enumerate(texts):
         part = run.part(f"stage-{i + 1}", i, len(texts))
-        with task.seeded(train.mix_seeds(seed, i)):
+        with task.seeded(mix_seeds(seed, i)):
             net = layers.own(task.build(text)).to(device)
             net = teaching.teach(net, {name: teacher}, task, plan, part, lesson)
         own = _answers(net, task)

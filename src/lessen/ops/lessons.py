@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lessen.core.task import Task
 from lessen.ops import losses
 from lessen.ops.teaching import CHUNK, Lesson, View, view
-from lessen.ops.train import Batch
+from lessen.ops.training_plan import Batch
 
 
 def shares_and_labels(

@@ -65,7 +65,7 @@ class MagnitudePrune(Technique):
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch
 
-        from lessen.ops import layers, saliency, sparsity, train
+        from lessen.ops import layers, saliency, sparsity, train, training_plan
 
         weights = layers.weighted(layers.own(model))
         if not weights:
@@ -84,7 +84,7 @@ class MagnitudePrune(Technique):
                     weights[path].set_mask(mask)
 
         plan = train.Plan.of(self)
-        steps = train.step_count(task, plan) if self.epochs else 0
+        steps = training_plan.step_count(task, plan) if self.epochs else 0
         updates = sparsity.updates(self.ramp, steps, self.steps, self.begin, self.end)
         if 0 in updates:
             prune(model, updates[0])
