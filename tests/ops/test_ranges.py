@@ -99,6 +99,13 @@ def test_the_divergence_is_zero_only_where_the_levels_tell_all() -> None:
     assert ranges.entropy_threshold(counts, 64) == 1.0
 
 
+def test_few_levels_do_not_keep_a_spike_near_zero_alone() -> None:
+    gelu = torch.nn.functional.gelu(normal(1, 50_000) * (2 + 4 * normal(1, 50_000, seed=1).abs().clamp(max=1)))
+    histogram = ranges.Histogram.empty(float(gelu.min()), float(gelu.max()))
+    histogram.add(gelu)
+    assert histogram.span("kl", 3)[1] > histogram.high / 5  # half of all values lie between -0.17 and 0
+
+
 # --- against torchao: the same scales and the same integers
 
 

@@ -18,6 +18,7 @@ Rule = Literal["minmax", "percentile", "mse", "kl"]
 Levels = Literal["uniform", "log"]  # equal steps, or powers of two, which are symmetric
 BINS = 2048
 THRESHOLDS = 200  # that kl tries
+LEAST = 1 / 16  # of the range is the least that kl covers; TensorRT's rule begins at 128 of 2048 bins whatever the bits
 TOPS = torch.cat([torch.linspace(1.0, 0.05, 39), torch.tensor([0.02, 0.01])])  # shares of the largest that mse tries
 
 
@@ -168,14 +169,16 @@ def entropy_threshold(counts: Tensor, levels: int) -> float:
     """The share of the range at which clipping loses the least information, from counts (bins,) of magnitudes.
 
     For each threshold the clipped histogram, its tail on the last bin, is compared with what `levels` steps keep of
-    the unclipped part: Kullback-Leibler divergence, a ten-thousandth of the mass where the second has none.
+    the unclipped part: Kullback-Leibler divergence, a ten-thousandth of the mass where the second has none. Where
+    levels are few, a spike near zero that has nearly a level for each bin would win over all else: hence LEAST.
     """
     counts = counts.double()
     bins, total = len(counts), float(counts.sum())
     if total == 0 or levels >= bins:
         return 1.0
     best, least = bins, float("inf")
-    for top in torch.linspace(levels, bins, min(THRESHOLDS, bins - levels + 1)).round().long().unique().tolist():
+    start = max(levels, round(bins * LEAST))
+    for top in torch.linspace(start, bins, min(THRESHOLDS, bins - start + 1)).round().long().unique().tolist():
         inside = counts[:top]
         reference = inside.clone()
         reference[-1] += total - float(inside.sum())
