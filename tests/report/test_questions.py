@@ -101,7 +101,7 @@ def test_recovery_and_effort_are_sentences_where_they_are_known():
          point("c", 0.9, course=course, recovery=reached(1, 1), effort=effort(9))],
         [contrast("b", 0.0, False), contrast("c", 0.0, False)],
     )))  # fmt: skip
-    assert "a after 2 epochs (2 of 2 seeds), b never (0 of 2 seeds)" in told
+    assert "a after 2 epochs (2 of 2 seeds)" in told and "; never: b." in told
     assert "c after 1 epoch of its last training, with 6 before (2 of 2 seeds)" in told
     assert "against a's: c 3.0\u00d7." in told
 

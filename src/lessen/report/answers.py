@@ -52,17 +52,23 @@ def _arms(f: Finding) -> list[str]:
 
 def _recovered(f: Finding) -> str:
     """When the stricter share of the baseline's score was reached for good."""
-    parts = []
+    parts, never = [], []
     for p in f.points:
         if p.recovery and any(band.epoch for band in p.course):
             r = p.recovery[-1]
+            if not r.seeds:
+                never.append(p.arm)
+                continue
             when = "mostly never" if r.median is None else f"after {words.plural(int(r.median), 'epoch')}"
-            earlier = f" of its last training, with {p.earlier:.0f} before" if p.earlier and r.seeds else ""
-            parts.append(f"{p.arm} {'never' if not r.seeds else when + earlier} ({of(r.seeds, len(r.epochs))})")
-    share = f.points[0].recovery[-1].share if parts and f.points[0].recovery else 0.99
-    if not parts:
+            earlier = f" of its last training, with {p.earlier:.0f} before" if p.earlier else ""
+            parts.append(f"{p.arm} {when}{earlier} ({of(r.seeds, len(r.epochs))})")
+    if not parts and not never:
         return ""
-    return f"On validation, {100 * share:.0f} % of the baseline's score was reached for good: {words.listed(parts)}."
+    share = next(p.recovery[-1].share for p in f.points if p.recovery)
+    reached = f"On validation, {100 * share:.0f} % of the baseline's score was reached for good"
+    if not parts:
+        return f"{reached} by none within their epochs."
+    return f"{reached}: {words.listed(parts)}{f'; never: {words.listed(never)}' if never else ''}."
 
 
 def _dearer(f: Finding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from lessen.analyze.closeness import BINS, Amount, Apart, Closeness, Near
@@ -9,7 +10,7 @@ from lessen.analyze.findings import Finding
 from lessen.analyze.points import Point
 from lessen.report import words
 from lessen.report.answers import position
-from lessen.report.question_tables import NONE, Cell, Column, Table
+from lessen.report.question_tables import NONE, Cell, Column, Table, place
 
 NAMES = {"agreement": "same answer", "kl": "KL", "js": "JS", "ece": "calibration error"}
 SHARES = ("agreement", "ece")  # told in percent and points, the others in nats
@@ -67,7 +68,7 @@ def _compared(tests: Sequence[Apart], f: Finding) -> list[str]:
         kl = [t.smallest for t in rest if t.measure == "kl" and t.smallest is not None and t.seeds > 1]
         hidden = f"; a true difference of KL below {max(kl):.2g} nats would usually not have been seen" if kl else ""
         why = hidden if several else "; one seed shows nothing clearly"
-        named = _places(rest, f) if f.curves else _listed(rest, f)
+        named = _places(rest, f) if f.curves else _named(rest, tests)
         said.append(f"Not clearly closer or further than {first}: {named}{why}.")
     return said
 
@@ -82,6 +83,15 @@ def _places(tests: Sequence[Apart], f: Finding) -> str:
         f"{arm} ({', '.join(f'{name} at {words.listed(places)}' for name, places in by.items())})"
         for arm, by in found.items()
     ])  # fmt: skip
+
+
+def _named(rest: Sequence[Apart], tests: Sequence[Apart]) -> str:
+    """Arms, with the measures that are not clear where others are; the values stand in the table."""
+    found: dict[str, list[str]] = {}
+    for t in rest:
+        found.setdefault(t.arm, []).append(NAMES[t.measure])
+    told = Counter(t.arm for t in tests)
+    return words.listed([a if len(by) == told[a] else f"{a} ({', '.join(by)})" for a, by in found.items()])
 
 
 def _listed(tests: Sequence[Apart], f: Finding) -> str:
@@ -135,11 +145,12 @@ def caption(close: Closeness) -> tuple[str, ...]:
 
 def tables(close: Closeness, f: Finding) -> tuple[Table, ...]:
     """How close each recipe is, and against the first arm."""
-    found = [Table("Closeness to the baseline", [Column(*_head(m), _level(close, m)) for m in (*NAMES, "entropy")])]
+    levels = [Column(*_head(m), _level(close, m)) for m in (*NAMES, "entropy")]
+    found = [Table("Closeness to the baseline", [*place(f), *levels])]
     if close.tests:
         about = "less the first arm's, on the same seeds and images; p of the t-test after Holm's correction"
         columns = [Column(NAMES[m], about, _test(close, m)) for m in NAMES]
-        found.append(Table(f"Closeness against {f.arms[0]}", columns))
+        found.append(Table(f"Closeness against {f.arms[0]}", [*place(f), *columns]))
     return tuple(found)
 
 

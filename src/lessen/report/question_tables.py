@@ -63,9 +63,8 @@ def _scores(f: Finding) -> list[Column]:
             Column("p (Holm)", "of the t-test, corrected over all tests; in brackets the least points that it would"
                    " show", lambda p: _p(f.contrast(p.recipe, p.arm))),
         ]  # fmt: skip
-    if f.x:
-        found.insert(0, Column(HEADS.get(f.x, f.x), "mean over seeds; how far it is from the point it is compared with",
-                               lambda p: _x(f, p)))  # fmt: skip
+    about = "mean over seeds; how far it is from the point it is compared with"
+    found = [*place(f, about, lambda p: _x(f, p)), *found]
     if any(p.unsteadiness is not None for p in points):
         about = "sd of the validation score over the last five epochs, mean over seeds, in points"
         found.append(Column("wobble", about, _wobble))
@@ -82,6 +81,7 @@ def _costs(f: Finding) -> list[Column]:
         return lambda p: NONE if p.size is None else Cell(read(p))
 
     found = [
+        *(() if f.x in HEADS else place(f)),
         Column("training", "epochs x MACs of the model trained, in units of the baseline's training", _training),
         Column("runnable", "all files that the runtime needs", size(lambda p: words.size(p.size and p.size.runnable))),
         Column("transport", "those under zstd -19", size(lambda p: words.size(p.size and p.size.transport))),
@@ -95,6 +95,11 @@ def _costs(f: Finding) -> list[Column]:
         Column(f"latency, batch {b}", "ratio to the baseline's file; below 1 is faster", _time(b)) for b in batches
     ]
     return found
+
+
+def place(f: Finding, hint: str = "mean over seeds", cell: Callable[[Point], Cell] | None = None) -> list[Column]:
+    """Where a point stands on its curve: without it, the rows of an arm look alike."""
+    return [Column(HEADS.get(f.x, f.x), hint, cell or (lambda p: Cell(position(f, p.x))))] if f.x else []
 
 
 def _x(f: Finding, p: Point) -> Cell:
