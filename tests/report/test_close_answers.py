@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 import pytest
 from fake_study import DESCRIPTION, RECIPES, trials
 
-from lessen.report import plain, words, write
+from lessen.analyze.closeness import Apart
+from lessen.report import closeness, plain, words, write
 from lessen.report.questions import questions, read
 from lessen.store import Store
 
@@ -56,6 +57,23 @@ def test_the_answer_says_who_is_closer_by_how_much_and_on_what_scale(answered):
     assert "Clearly closer to the baseline than alone: taught (same answer +" in said and "KL -" in said
     assert "The baseline's answer on test images is given by alone on" in said
     assert "For scale: baselines of two seeds give the same answer on" in said
+
+
+def test_what_is_not_clear_is_named_without_numbers_that_the_table_has():
+    def apart(arm: str, measure: str) -> Apart:
+        return Apart(
+            arm=arm, recipe=arm, against="alone", measure=measure, value=0.1, low=-0.1, high=0.3, smallest=0.4,
+            p=0.2, p_holm=0.4, clear=False, seeds=5, images=100,
+        )  # fmt: skip
+
+    tests = [apart("a", "kl"), apart("a", "js"), apart("b", "kl"), apart("b", "js")]
+    assert closeness._named(tests[:3], tests) == "a and b (KL)"
+
+
+def test_rows_of_a_curve_say_where_they_stand_in_every_table(answered):
+    q = answered[1]
+    titles = {t.title: t.columns[0].title for t in q.tables}
+    assert titles == {"Scores": "bytes", "Closeness to the baseline": "bytes", "Costs": "training"}  # costs have bytes
 
 
 def test_a_comparison_without_a_student_has_none(answered):
