@@ -103,7 +103,7 @@ def test_recovery_and_effort_are_sentences_where_they_are_known():
     )))  # fmt: skip
     assert "a after 2 epochs (2 of 2 seeds)" in told and "; never: b." in told
     assert "c after 1 epoch of its last training, with 6 before (2 of 2 seeds)" in told
-    assert "against a's: c 3.0\u00d7." in told
+    assert "against those of a: c 3.0\u00d7." in told
 
 
 def test_curves_say_where_they_differ_and_how_equal_x_is():
