@@ -24,7 +24,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lessen import catalog
 from lessen.core.errors import BadData, LessenError, UnknownName
@@ -105,31 +107,37 @@ def folder(stage: str, study: Study, small: bool) -> Path:
 
 def shrunk(study: Study, *, all_seeds: bool = False) -> Study:
     """The same study, quickly over. Epochs that differ still differ, so that no two recipes become one."""
-    texts = (study.baseline, *study.everything)
-    steps = [step for text in texts for step in catalog.recipe(text)]
-    known = sorted({getattr(step, name) for step in steps for name in EPOCHS if getattr(step, name, 0)})
-
-    def smaller(text: str) -> str:
-        found = []
-        for step in catalog.recipe(text):
-            call = parse_call(str(step))
-            less = {k: known.index(getattr(step, k)) + 1 for k in EPOCHS if getattr(step, k, 0)}
-            if call.args.get("model"):
-                less["model"] = with_args(call.args["model"], width=WIDTH)
-            found.append(with_args(str(step), **less))
-        return " >> ".join(found)
-
+    baseline = {n: i for i, n in enumerate(epochs([study.baseline]), 1)}  # apart: stages that share one still share it
+    others = {n: i for i, n in enumerate(epochs(study.everything), 1)}
     fields = study.model_dump()
     comparisons = [
-        {**c, "arms": {arm: [smaller(r) for r in recipes] for arm, recipes in c["arms"].items()}}
+        {**c, "arms": {arm: [smaller(r, others) for r in recipes] for arm, recipes in c["arms"].items()}}
         for c in fields["comparisons"]
     ]
     return Study(**{
         **fields, "name": f"{study.name}, small", "task": with_args(study.task, limit=IMAGES, validation=HELD),
-        "model": with_args(study.model, width=WIDTH), "baseline": smaller(study.baseline), "comparisons": comparisons,
-        "recipes": [smaller(r) for r in study.recipes], "seeds": study.seeds if all_seeds else study.seeds[:1],
+        "model": with_args(study.model, width=WIDTH), "baseline": smaller(study.baseline, baseline),
+        "comparisons": comparisons,
+        "recipes": [smaller(r, others) for r in study.recipes], "seeds": study.seeds if all_seeds else study.seeds[:1],
         "target": Target(runs=3),
     })  # fmt: skip
+
+
+def epochs(texts: Iterable[str]) -> list[int]:
+    """All numbers of epochs in these recipes, rising."""
+    steps = [step for text in texts for step in catalog.recipe(text)]
+    return sorted({getattr(step, name) for step in steps for name in EPOCHS if getattr(step, name, 0)})
+
+
+def smaller(text: str, places: Mapping[int, int]) -> str:
+    """A recipe with narrower students; `places` gives the epochs to train in place of each number."""
+    found = []
+    for step in catalog.recipe(text):
+        less: dict[str, Any] = {name: places[n] for name in EPOCHS if (n := getattr(step, name, 0))}
+        if student := parse_call(str(step)).args.get("model"):
+            less["model"] = with_args(student, width=WIDTH)
+        found.append(with_args(str(step), **less))
+    return " >> ".join(found)
 
 
 def work(study: Study, run: Path, given: argparse.Namespace) -> int:

@@ -20,7 +20,8 @@ def cache() -> Path:
 def find(folder: str, files: Collection[str], data: str = "", places: tuple[str, ...] = ()) -> Path | None:
     """The folder that holds all the files, plain or with .gz: in `data` when given, else cache or `places`.
 
-    files: names, or MD5s by name, which the error then tells. None when it is nowhere. Errors: BadData when `data` is given and lacks a file.
+    files: names, or MD5s by name, which the error then tells. None when it is nowhere. Errors: BadData when `data` is
+    given and lacks a file.
     """
     given = Path(data).expanduser()
     roots = [given, given / folder] if data else [cache() / folder, *map(Path, places)]
