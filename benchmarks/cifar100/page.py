@@ -68,7 +68,8 @@ def section(found: dict[str, Any]) -> str:
     images = "all training images" if found["final"] else "validation held out"
     at, threads = "results/cifar100", words.plural(m["threads"], "thread")
     lines = [
-        f"CIFAR-100, {images}, last epoch; {found['test_images']:,} test images, n = {c['n']} seeds, mean ± sd.",
+        f"CIFAR-100, {images}, last epoch; {found['test_images']:,} test images, mean ± sd, n = "
+        f"{words.plural(c['n'], 'seed')}.",
         "",
         f"| | model | test top-1 | file | under zstd -19 |{heads(batches)}",
         f"|---|---|---:|---:|---:|{'---:|' * len(batches)}",
@@ -92,10 +93,8 @@ def heads(batches: list[str]) -> str:
 
 
 def cells(name: str, x: dict[str, Any], batches: list[str]) -> str:
-    shown = []
-    for batch in batches:
-        ratio = "" if name == "baseline" else share(x["latency_to_baseline"].get(batch))
-        shown.append(f"{x['latency_ms'][batch]:.2f} ms{f', {ratio} of it' if ratio else ''}")
+    own = [f"{x['latency_ms'][batch]:.2f} ms" for batch in batches]
+    shown = own if name == "baseline" else [f"{share(x['latency_to_baseline'].get(b))} of it" for b in batches]
     sizes = [words.size(x["runnable_bytes"]), words.size(x["transport_bytes"])]
     model = f"`{x['model']}`"
     return f"| {' | '.join([name, model, score(x), *sizes, *shown])} |"
@@ -163,7 +162,7 @@ def draw(found: dict[str, Any], file: Path) -> None:
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
         ax: Any = figure.subplots()
         edge = [place(shown[i]) for i in front([(-r["times_smaller"], r["test_top1_mean"]) for r in shown])]
-        ax.step(*zip(*edge, strict=True), where="pre", color="#999999", linewidth=1.2, label="front")
+        ax.step(*zip(*edge, strict=True), where="post", color="#999999", linewidth=1.2, label="front")
         ax.axhline(top, color="#000000", linestyle=(0, (1, 2)), linewidth=1.1, label="baseline")
         for family in dict.fromkeys(r["family"] for r in shown):
             recipes(ax, family, [r for r in shown if r["family"] == family])

@@ -22,7 +22,7 @@ from lessen.store import Store
 from lessen.study import Study, run
 
 INT8 = "Int8()"
-NARROW = "Student(width=0.5) >> Finetune(epochs=1) >> Int8()"
+NARROW = "Student(width=0.4) >> Finetune(epochs=1) >> Int8()"
 README = f"# Here\n\nabove\n\n{page.BEGIN}\nnothing yet\n{page.END}\n\nbelow\n"
 
 
@@ -77,7 +77,7 @@ def test_its_numbers_are_those_of_the_rows(finished, rows, tmp_path, monkeypatch
     assert difference["low"] <= difference["value"] <= difference["high"]
     assert (difference["seeds"], difference["images"]) == (2, 100)
     assert (found["commit"], found["seeds"], found["chosen_by"]) == ("c0ffee", [0, 1], "named beforehand")
-    assert (base["model"], small["model"]) == ("cnn(width=0.25)", "cnn(width=0.125)")
+    assert (base["model"], small["model"]) == ("cnn(width=0.25)", "cnn(width=0.1)")
     assert (base["recipe"], small["recipe"]) == ("Finetune(epochs=1)", NARROW)
     assert found["versions"]["torch"] and found["machine"]["cpu"] and found["trained_on"]["device"]
     assert [r["recipe"] for r in found["front"]] == [INT8, NARROW]  # the larger file first
@@ -120,7 +120,7 @@ def test_readme_gets_its_section_and_keeps_the_rest(finished, tmp_path, monkeypa
     found, text = json.loads((out / "headline.json").read_text()), readme.read_text()
     assert text.startswith("# Here\n\nabove\n\n") and text.endswith("\n\nbelow\n") and "nothing yet" not in text
     assert text.split(page.BEGIN)[1].split(page.END)[0].strip() == page.section(found)
-    assert "`cnn(width=0.125)`" in text and NARROW in text and "n = 2 seeds" in text
+    assert "`cnn(width=0.1)`" in text and NARROW in text and "n = 2 seeds." in text
     readme.write_text("no markers")
     assert told(monkeypatch, out, finished, "--recipe", NARROW) == 1
     assert f"lacks its markers {page.BEGIN} and {page.END}" in capsys.readouterr().err
