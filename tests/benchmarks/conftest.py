@@ -11,8 +11,7 @@ import pytest
 
 from lessen.tasks import cifar
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks/cifar100"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks/cifar100"))
 
 
 @pytest.fixture(scope="session")

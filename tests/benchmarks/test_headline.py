@@ -13,7 +13,6 @@ import numpy as np
 import page
 import pytest
 import yaml
-from conftest import ROOT
 
 from lessen.artifact import load
 from lessen.core.trial import Trial
@@ -21,6 +20,7 @@ from lessen.measure import measure
 from lessen.store import Store
 from lessen.study import Study, run
 
+ROOT = Path(__file__).parents[2]
 INT8 = "Int8()"
 NARROW = "Student(width=0.4) >> Finetune(epochs=1) >> Int8()"
 README = f"# Here\n\nabove\n\n{page.BEGIN}\nnothing yet\n{page.END}\n\nbelow\n"

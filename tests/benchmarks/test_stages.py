@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import stage
-from conftest import ROOT
 
 from lessen import catalog
 from lessen.core.recipe import Recipe
@@ -18,6 +17,7 @@ from lessen.study import Study
 from lessen.study.lock import alone_in
 from lessen.tasks import task
 
+ROOT = Path(__file__).parents[2]
 STAGES = sorted(file.stem for file in (ROOT / "benchmarks/cifar100").glob("*.yaml"))
 DISTINCT = ("model", "width", "bits", "activations", "ramp", "criterion", "of", "by", "soft", "ranges", "count")
 
