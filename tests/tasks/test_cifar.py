@@ -77,9 +77,10 @@ def test_a_truncated_file_is_named(cifar_folder: Path) -> None:
         task(f"cifar10(data={str(cifar_folder)!r})")
 
 
-def test_a_missing_file_is_named(cifar_folder: Path) -> None:
+def test_a_missing_file_is_named_with_its_checksum(cifar_folder: Path) -> None:
+    md5 = cifar.CIFAR10.files["test_batch"]
     (cifar_folder / "cifar-10-batches-py" / "test_batch").unlink()
-    with pytest.raises(BadData, match="cifar-10-batches-py lacks test_batch; data= names the folder"):
+    with pytest.raises(BadData, match=rf"cifar-10-batches-py lacks test_batch \(MD5 {md5}\); data= names the folder"):
         made_up("cifar10", cifar_folder)
 
 

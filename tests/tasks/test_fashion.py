@@ -80,7 +80,7 @@ def test_another_kind_of_file_is_named(fashion_folder: Path) -> None:
 
 def test_a_missing_file_is_named(fashion_folder: Path) -> None:
     (fashion_folder / f"{TRAIN}.gz").unlink()
-    with pytest.raises(BadData, match=f"{fashion_folder} lacks {TRAIN}; data= names the folder"):
+    with pytest.raises(BadData, match=rf"{fashion_folder} lacks {TRAIN} \(MD5 \w{{32}}\); data= names the folder"):
         task(made_up(fashion_folder))
 
 

@@ -40,7 +40,8 @@ class Fashion(Settings):
     flip: Flip = True
 
     def load(self) -> Images:
-        root = source.find(FOLDER, FILES, self.data, places=(DEBIAN,)) or _download()
+        md5s = {file: md5 for file, (md5, _) in FILES.items()}
+        root = source.find(FOLDER, md5s, self.data, places=(DEBIAN,)) or _download()
         images, labels, test_images, test_labels = (
             read_idx(source.path_of(root, file) or root / file, md5 if self.verify else None)
             for file, (md5, _) in FILES.items()

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import os
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from lessen.core.errors import BadData
@@ -20,7 +20,8 @@ def cache() -> Path:
 def find(folder: str, files: Collection[str], data: str = "", places: tuple[str, ...] = ()) -> Path | None:
     """The folder that holds all the files, plain or with .gz: in `data` when given, else cache or `places`.
 
-    None when it is nowhere. Errors: BadData when `data` is given and lacks a file.
+    files: names, or MD5s by name, which the error then tells. None when it is nowhere. Errors: BadData when `data` is
+    given and lacks a file.
     """
     given = Path(data).expanduser()
     roots = [given, given / folder] if data else [cache() / folder, *map(Path, places)]
@@ -29,7 +30,9 @@ def find(folder: str, files: Collection[str], data: str = "", places: tuple[str,
             return root
     if data:
         root = roots[1] if roots[1].is_dir() else given
-        missing = ", ".join(file for file in files if not path_of(root, file))
+        md5s = files if isinstance(files, Mapping) else {}
+        told = {file: f"{file} (MD5 {md5s[file]})" if file in md5s else file for file in files}
+        missing = ", ".join(text for file, text in told.items() if not path_of(root, file))
         raise BadData(f"{root} lacks {missing}; data= names the folder that holds {folder}'s files")
     return None
 
