@@ -118,7 +118,7 @@ def limits(found: Seeds) -> list[str]:
     few = f" With {n} seeds only large or very steady differences come out clear." if n <= FEW else ""
     tests = (
         f"Clear is p <= 0.05 of a paired t-test over seeds after Holm's correction over all {found.tests} tests; not "
-        f"clear is not equal: what would have been seen stands beside each.{few}"
+        f"clear is not equal: the page says from which difference on it would have been seen.{few}"
     )
     return [
         f"Intervals (95 %) and tests are over {n} seeds, all asked the same {found.images} validation images; what "
