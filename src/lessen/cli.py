@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -143,7 +143,9 @@ def measure(
 
 @app.command()
 def inspect(
-    what: Annotated[str, typer.Argument(metavar="TASK/MODEL|ARTIFACT", help="digits/cnn, or an artifact's folder.")],
+    what: Annotated[
+        str, typer.Argument(metavar="TASK/MODEL|ARTIFACT|RUN", help="digits/cnn, an artifact's or a study's folder.")
+    ],
     output: Output,
     sensitivity: Annotated[
         str, typer.Option(help="Scan every layer: prune, channels, rank, bits, clipping, or several: prune,bits.")
@@ -157,7 +159,8 @@ def inspect(
     beside: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
-            metavar="TASK/MODEL|ARTIFACT", help="Compare with this one: weights, zeros, Grad-CAM; repeatable."
+            metavar="TASK/MODEL|ARTIFACT|RECIPE",
+            help="Compare with this one: weights, zeros, Grad-CAM; repeatable. Of a RUN, a recipe or an arm.",
         ),
     ] = None,
     at: Annotated[str, typer.Option(metavar="LAYER", help="Of Grad-CAM; the deepest of 8x8 when left out.")] = "",
@@ -165,7 +168,11 @@ def inspect(
         bool, typer.Option("--errors", help="With --beside QUANTIZED: each layer's error, alone and accumulated.")
     ] = False,
     close: Annotated[
-        bool, typer.Option("--close", help="With --beside STUDENT: how close its answers, features and gaze are.")
+        bool,
+        typer.Option(
+            "--close",
+            help="With --beside STUDENT: how close its answers, features and gaze are; of a RUN, over its seeds.",
+        ),
     ] = False,
     distributions: Annotated[
         bool, typer.Option("--distributions", help="Weights and activations: histograms, box plots, outliers.")
@@ -178,6 +185,14 @@ def inspect(
     from lessen import inspect as look
     from lessen.study import once
 
+    if look.is_run(what, close):
+        options = {"--sensitivity": sensitivity, "--goal": goal, "--layer": layer, "--quick": quick, "--errors": errors}
+        look.asked_of_run(what, beside or (), images, close, options | {"--distributions": distributions})
+        once.refuse_unusable(output)
+        with console.progress(what) as progress:
+            over = look.seeds(what, beside or (), at=at, images=images, seed=seed, progress=progress)
+        _found({"seeds": over}, output, json)
+        return
     kinds = look.asked(
         sensitivity, goal or (), layer or (), quick, beside or (), at, images, errors, distributions, close
     )
@@ -200,6 +215,12 @@ def inspect(
             found["beside"] = look.beside(models, task, at=at, images=images, seed=seed, progress=progress)
         if close:
             found["close"] = look.close(found["beside"], models, task, images=images, seed=seed, progress=progress)
+    _found(found, output, json)
+
+
+def _found(found: dict[str, Any], output: Path, json: bool) -> None:
+    from lessen import inspect as look
+
     pages = {name: look.write(seen, output) for name, seen in found.items()}
     if json:
         numbers = {name: seen.json() for name, seen in found.items()}

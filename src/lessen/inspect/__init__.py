@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lessen.inspect.closeness.found import close
+    from lessen.inspect.closeness.runs import is_run
+    from lessen.inspect.closeness.seeds import seeds
     from lessen.inspect.inside import Inside
     from lessen.inspect.page import write
-    from lessen.inspect.request import asked
+    from lessen.inspect.request import asked, asked_of_run
     from lessen.inspect.side_by_side import Shown, beside
     from lessen.inspect.stage_errors import errors
     from lessen.inspect.survey import sensitivity
     from lessen.inspect.tensors import distributions
     from lessen.inspect.words import text
 
-__all__ = ["Inside", "Shown", "asked", "beside", "close", "distributions", "errors", "sensitivity", "text", "write"]
+__all__ = [
+    "Inside", "Shown", "asked", "asked_of_run", "beside", "close", "distributions", "errors", "is_run", "seeds",
+    "sensitivity", "text", "write",
+]  # fmt: skip
 
 _HOME = {
-    "Shown": "side_by_side", "asked": "request", "beside": "side_by_side", "sensitivity": "survey", "text": "words",
+    "Shown": "side_by_side", "asked": "request", "asked_of_run": "request", "beside": "side_by_side",
+    "sensitivity": "survey", "text": "words",
     "write": "page", "errors": "stage_errors", "distributions": "tensors", "Inside": "inside",
-    "close": "closeness.found",
+    "close": "closeness.found", "is_run": "closeness.runs", "seeds": "closeness.seeds",
 }  # fmt: skip
 
 

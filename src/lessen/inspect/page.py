@@ -12,6 +12,7 @@ from lessen.report.offline import asset, finite, plotly, policy
 
 if TYPE_CHECKING:
     from lessen.inspect.closeness.found import Close
+    from lessen.inspect.closeness.seeds import Seeds
     from lessen.inspect.inside import Inside
     from lessen.inspect.side_by_side import Beside
     from lessen.inspect.survey import Sensitivity
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 HERE = "lessen.inspect"
 
 
-def write(found: Sensitivity | Beside | Inside | Close, folder: Path | str) -> Path:
-    """Write `sensitivity`, `beside`, `inside` or `close`, as .html and .json, into the folder; returns the page."""
+def write(found: Sensitivity | Beside | Inside | Close | Seeds, folder: Path | str) -> Path:
+    """Write `sensitivity`, `beside`, `inside`, `close` or `seeds`, as .html and .json, into the folder; the page."""
     name = type(found).__name__.lower()
-    text = {"sensitivity": render, "beside": render_beside, "inside": render_inside, "close": render_close}[name]
+    text = {
+        "sensitivity": render, "beside": render_beside, "inside": render_inside, "close": render_close,
+        "seeds": render_seeds,
+    }[name]  # fmt: skip
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     numbers = json.dumps(found.json(), indent=2, ensure_ascii=False, allow_nan=False)
@@ -70,6 +74,14 @@ def render_close(found: Close) -> str:
         "close", [], found=found, draw=drawings, sketch=draw, words=words, remarks=remarks,
         temperatures=answers.TEMPERATURES,
     )  # fmt: skip
+
+
+def render_seeds(found: Seeds) -> str:
+    """The page of how close recipes are over seeds as text; it has no script."""
+    from lessen.inspect import drawings
+    from lessen.inspect.closeness import seed_draw, seed_words
+
+    return _filled("seeds", [], found=found, draw=drawings, sketch=seed_draw, words=seed_words)
 
 
 def _filled(name: str, scripts: Sequence[str], **values: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lessen.core.errors import BadField
 
@@ -37,6 +37,22 @@ def asked(
     kinds = [kind.strip() for kind in sensitivity.split(",")] if sensitivity else []
     survey.check(kinds, goals)
     return kinds
+
+
+def asked_of_run(
+    run: str, others: Sequence[str], images: int | None, close: bool, options: Mapping[str, object]
+) -> None:
+    """Of a study's run only closeness over seeds can be asked. options: what else was given. Errors: BadField."""
+    from lessen.inspect import side_by_side
+    from lessen.inspect.closeness import found
+
+    given = next((option for option, value in options.items() if value), "")
+    if given:
+        raise BadField(f"{given} looks into one model and {run} is a study's run; name an artifact in {run}/artifacts")
+    if not (others and close):
+        raise BadField(f"{run} is a study's run; ask for closeness over its seeds by: --beside 'RECIPE OR ARM' --close")
+    side_by_side.check(len(others), side_by_side.IMAGES if images is None else images)
+    found.check(images)
 
 
 def _close(others: Sequence[str], images: int | None) -> None:

@@ -9,6 +9,7 @@ from lessen.inspect.findings import amount, points
 
 if TYPE_CHECKING:
     from lessen.inspect.closeness.found import Close
+    from lessen.inspect.closeness.seeds import Seeds
     from lessen.inspect.inside import Inside
     from lessen.inspect.proposal import Proposal
     from lessen.inspect.side_by_side import Beside
@@ -20,7 +21,7 @@ AMOUNT = {
 }  # fmt: skip
 
 
-def text(found: Sensitivity | Beside | Inside | Close) -> str:
+def text(found: Sensitivity | Beside | Inside | Close | Seeds) -> str:
     """All findings, and the proposals of a scan."""
     return "\n".join([*found.sentences(), *(line for p in getattr(found, "proposals", ()) for line in _table(p))])
 

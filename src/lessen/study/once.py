@@ -29,7 +29,7 @@ def train(
     """
     from lessen import artifact
 
-    _refuse_unusable(folder)
+    refuse_unusable(folder)
     with task.seeded(seed):
         fresh = task.build(model)
     checkpoint = _unfinished(folder)
@@ -52,7 +52,7 @@ def start(
     from lessen import artifact, catalog
     from lessen.tasks import task as find
 
-    _refuse_unusable(output)
+    refuse_unusable(output)
     if what.strip() and Path(what).exists():
         base = artifact.load(what)
         return base, find(base.manifest.task)
@@ -79,7 +79,7 @@ def compress(
     """
     from lessen import artifact
 
-    _refuse_unusable(folder)
+    refuse_unusable(folder)
     earlier = tuple(part for part in base.manifest.recipe.split(" >> ") if part)
     model = base.model()
     checkpoint = _unfinished(folder)
@@ -97,7 +97,7 @@ def _unfinished(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
 
-def _refuse_unusable(folder: Path) -> None:
+def refuse_unusable(folder: Path) -> None:
     """Before hours of training, not after."""
     if folder.exists():
         raise BadArtifact(f"{folder} exists already; choose another folder with -o or remove it")

@@ -76,6 +76,13 @@ def _gains(
             yield f"attention {one.size[0]}x{one.size[1]}, mean left out", gain
 
 
+def shares(
+    rival: int, logits: Sequence[Tensor], views: Views | None, attention: Sequence[Attention]
+) -> dict[str, float]:
+    """By measure: on which share of images the first is nearer than `rival`, without interval or test."""
+    return {measure: float(_shares(gain).nanmean()) for measure, gain in _gains(rival, logits, views, attention)}
+
+
 def _tally(gain: Tensor) -> tuple[int, int, int]:
     return int((gain > 0).sum()), int((gain < 0).sum()), int((gain == 0).sum())
 

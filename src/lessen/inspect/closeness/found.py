@@ -50,13 +50,17 @@ class Close:
     def json(self) -> dict[str, Any]:
         """All numbers, for programs; those of Grad-CAM are with the models side by side."""
         found = {name: value for name, value in vars(self).items() if name not in ("looked", "pictures")}
-        plain = asdict(_Plain(found))["fields"]
-        return finite(_named(plain) | {"sentences": self.sentences()})
+        return plain(found) | {"sentences": self.sentences()}
 
 
 @dataclass(frozen=True)
 class _Plain:
     fields: dict[str, Any]
+
+
+def plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """Values within values as JSON has them."""
+    return finite(_named(asdict(_Plain(fields))["fields"]))
 
 
 def _named(value: Any) -> Any:
