@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from lessen import console, ending
+from lessen import commands, console, ending
 from lessen.core.errors import BadField, UnknownName
-
-if TYPE_CHECKING:
-    from lessen.study import Study
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -36,7 +33,7 @@ def demo(
     """Train, compress, measure and report; digits, no download."""
     from lessen.study import Study
 
-    _run(Study.read("demo"), output, json)
+    commands.run(Study.read("demo"), output, json)
 
 
 @app.command("list")
@@ -191,7 +188,7 @@ def inspect(
         once.refuse_unusable(output)
         with console.progress(what) as progress:
             over = look.seeds(what, beside or (), at=at, images=images, seed=seed, progress=progress)
-        _found({"seeds": over}, output, json)
+        commands.show_found({"seeds": over}, output, json)
         return
     kinds = look.asked(
         sensitivity, goal or (), layer or (), quick, beside or (), at, images, errors, distributions, close
@@ -215,19 +212,7 @@ def inspect(
             found["beside"] = look.beside(models, task, at=at, images=images, seed=seed, progress=progress)
         if close:
             found["close"] = look.close(found["beside"], models, task, images=images, seed=seed, progress=progress)
-    _found(found, output, json)
-
-
-def _found(found: dict[str, Any], output: Path, json: bool) -> None:
-    from lessen import inspect as look
-
-    pages = {name: look.write(seen, output) for name, seen in found.items()}
-    if json:
-        numbers = {name: seen.json() for name, seen in found.items()}
-        console.print_json(numbers if len(numbers) > 1 else next(iter(numbers.values())))
-    else:
-        for name, page in pages.items():
-            print(f"{look.text(found[name])}\n\n{page} is written, all numbers are in {page.with_suffix('.json')}")
+    commands.show_found(found, output, json)
 
 
 @app.command()
@@ -263,36 +248,7 @@ def study(
     else:
         numbers = files.seeds(seeds) if seeds else ()
         plan = Study.read(what).on(task=task, model=model, seeds=numbers)
-        _train(plan, output, json) if train_only else _run(plan, output, json, trained)
-
-
-def _train(plan: Study, output: Path, json: bool) -> None:
-    from lessen.study import raise_failed, run
-    from lessen.study.progress import watch
-
-    trials = run(plan, output, watch=watch(console.on_stderr() if json else None), train_only=True)
-    raise_failed(trials, plan)
-    print(f"\n{len(plan.everything) + 1} recipes are trained; pack and measure them, where this folder is, by:")
-    print(f"lessen study ... --trained {output / 'steps'} -o RUN")
-
-
-def _run(plan: Study, output: Path, json: bool, trained: Path | None = None) -> None:
-    from lessen import report as reports
-    from lessen.study import failed, raise_failed, run
-    from lessen.study.progress import watch
-
-    trials = run(plan, output, watch=watch(console.on_stderr() if json else None), trained=trained)
-    answered = reports.read(output)
-    page = reports.write(output, found=answered)
-    if json:
-        rows = [t.model_dump(mode="json") for t in trials]
-        console.print_json({"trials": rows, "questions": [q.json() for q in answered]})
-    else:
-        said = (reports.brief(trials, plan.target), reports.plain(answered))
-        print("", *filter(None, said), sep="\n\n" if answered else "\n")
-        done, lost = sum(t.status == "done" for t in trials), len(failed(trials, plan))
-        print(f"\n{done} trials done, {lost} failed; report: {page}")
-    raise_failed(trials, plan)
+        commands.train(plan, output, json) if train_only else commands.run(plan, output, json, trained)
 
 
 @app.command()

@@ -81,7 +81,8 @@ def _dearer(f: Finding) -> str:
         for p in f.points[1:]
         if p.effort and p.effort.share and p.effort.share > MORE * first.share
     ]
-    return f"Multiply-accumulates of the training, against those of {f.points[0].arm}: {words.listed(more)}." if more else ""
+    first_arm = f.points[0].arm
+    return f"Multiply-accumulates of the training, against those of {first_arm}: {words.listed(more)}." if more else ""
 
 
 def _curves(f: Finding) -> list[str]:
