@@ -85,9 +85,10 @@ def teach(
     taught = Taught(student, aids) if any(True for _ in aids.state_dict()) else student
 
     def loss(module: nn.Module, batch: train.Batch) -> Tensor:
+        known = shown(batch)  # first: what the student keeps for its gradient would be in the way
         with seen(student, paths) as features:
             logits = module(batch.x)
-        return lesson(View(logits, tuple(features[path] for path in paths)), shown(batch), batch, aids)
+        return lesson(View(logits, tuple(features[path] for path in paths)), known, batch, aids)
 
     loss.__qualname__ = f"teach:{getattr(lesson, '__qualname__', 'lesson')}"  # names the checkpoint
     before = task.evaluate(student, "validation")
