@@ -89,7 +89,7 @@ def given(**more: object) -> Namespace:
 
 
 def test_a_stage_goes_on_where_its_time_was_over(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    study, run = tiny("Finetune(epochs=500)", "Int8()"), tmp_path / "run"
+    study, run = tiny("Finetune(epochs=10000)", "Int8()"), tmp_path / "run"
     assert stage.work(study, run, given(minutes=0.25, train_only=True)) == stage.MORE
     done, wanted = stage.trained(study, run)
     assert 0 <= done < wanted == 3
