@@ -191,6 +191,18 @@ def test_the_seed_alone_decides(name: str) -> None:
     assert digest(one) == digest(other)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "precision" in catalog.technique(name).model_fields])
+def test_mixed_precision_trains_as_float32_does(name: str) -> None:
+    asked = quick(name) if catalog.technique(name).trains else quick(name).model_copy(update={"epochs": 1})
+    (exact, e), (mixed, m) = (
+        asked.model_copy(update={"precision": kind}).apply(net(), task(), seed=SEED) for kind in ("32", "bf16")
+    )
+    assert m.history[0].loss == pytest.approx(e.history[0].loss, rel=0.05)
+    assert m.history[0].loss != e.history[0].loss  # or nothing was computed in bfloat16
+    kinds = [{t.dtype for t in model.state_dict().values()} for model in (exact, mixed)]
+    assert kinds[0] == kinds[1] and torch.bfloat16 not in kinds[1]
+
+
 @every
 def test_a_neutral_setting_changes_no_output(name: str) -> None:
     cls = catalog.technique(name)

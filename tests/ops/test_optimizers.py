@@ -10,6 +10,7 @@ import torch
 from tiny_task import net
 from torch import nn
 
+from lessen.core.errors import Refused
 from lessen.ops import layers, optimizers
 
 
@@ -94,6 +95,25 @@ def test_muon_steps_by_an_orthogonal_matrix():
     size = torch.linalg.svdvals(moved) / (0.1 * 0.2 * 2)
     assert ((size > 0.6) & (size < 1.3)).all()
     assert torch.dot(moved.flatten(), gradient.flatten()) < 0
+
+
+def test_muon_unit_keeps_rows_at_unit_length_and_steps_by_a_share_of_them():
+    """3 rows of length 2 become 3 of length 1 (norm sqrt(3)); an orthogonal step of .1 moves them, then again."""
+    gradient = torch.eye(3)
+    once = one("muon-unit", 2 * torch.eye(3), [gradient], lr=0.1, momentum=0.0, weight_decay=0.5)
+    step = torch.eye(3) - once
+    torch.testing.assert_close(step, 0.1 * torch.eye(3), rtol=0.35, atol=1e-3)  # five iterations give 0.7 to 1.2
+    twice = one("muon-unit", 2 * torch.eye(3), [gradient, gradient], lr=0.1, momentum=0.0, weight_decay=0.5)
+    torch.testing.assert_close(twice, torch.eye(3) - step)
+    larger = one("muon-unit", 20 * torch.eye(3), [gradient], lr=0.1, momentum=0.0, weight_decay=0.5)
+    torch.testing.assert_close(larger, once)
+    zeros = one("muon-unit", torch.zeros(3, 3), [torch.zeros(3, 3)], lr=0.1, momentum=0.0, weight_decay=0.5)
+    assert torch.equal(zeros, torch.zeros(3, 3))
+
+
+def test_muon_unit_refuses_weights_with_a_quantizer():
+    with pytest.raises(Refused, match=r"muon-unit.*use 'muon'"):
+        optimizers.optimizer(quantized(), "muon-unit", lr=0.1, momentum=0.9, weight_decay=0.0)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -33,6 +33,7 @@ def same(a, b):
     [
         {"lr": 0.05}, {"optimizer": "adamw", "lr": 3e-3, "schedule": "constant"},
         {"optimizer": "muon", "lr": 3e-3, "schedule": "onecycle", "channels_last": True},
+        {"optimizer": "muon-unit", "lr": 0.1, "momentum": 0.6},
         {"lr": 0.05, "precision": "bf16", "clip": 1.0, "ema": 0.9, "warmup": 1.0},
     ],
     ids=lambda s: s.get("optimizer", "sgd") + s.get("precision", ""),

@@ -9,7 +9,18 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.teaching import Alpha, Temperature
 from lessen.core.technique import Folder, Range, Technique
-from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+from lessen.core.training import (
+    Augment,
+    BatchSize,
+    Decay,
+    Epochs,
+    Optimizer,
+    Precision,
+    Rate,
+    Schedule,
+    Smoothing,
+    Warmup,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +55,7 @@ class EnsembleDistill(Technique):
     weight_decay: Decay = 5e-4
     smoothing: Smoothing = 0.0
     augment: Augment = True
+    precision: Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from dataclasses import replace

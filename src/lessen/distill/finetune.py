@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+from lessen.core.training import (
+    Augment,
+    BatchSize,
+    Decay,
+    Epochs,
+    Optimizer,
+    Precision,
+    Rate,
+    Schedule,
+    Smoothing,
+    Warmup,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +44,7 @@ class Finetune(Technique):
     ema: Annotated[float, Range("decay of the average of weights; 0 is off", 0.0, 0.99999)] = 0.0
     clip: Annotated[float, Range("largest norm of the gradient; 0 is off", 0.0, 1e6)] = 0.0
     patience: Annotated[int, Range("epochs to wait for a better validation score; 0 is off", 0, 10_000)] = 0
-    precision: Annotated[Literal["32", "bf16", "16"], Doc("mixed precision; 16 needs a GPU")] = "32"
+    precision: Precision = "32"
     channels_last: Annotated[bool, Doc("keep images as (n, h, w, c) in memory, often faster")] = False
     augment: Augment = True
     jitter: Annotated[float, Range("brightness, contrast and saturation of images vary by this share", 0.0, 1.0)] = 0.0

@@ -8,7 +8,18 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.teaching import Hard, Layers, Soft, Teacher, Temperature
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+from lessen.core.training import (
+    Augment,
+    BatchSize,
+    Decay,
+    Epochs,
+    Optimizer,
+    Precision,
+    Rate,
+    Schedule,
+    Smoothing,
+    Warmup,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,6 +58,7 @@ class HintDistill(Technique):
     weight_decay: Decay = 5e-4
     smoothing: Smoothing = 0.0
     augment: Augment = True
+    precision: Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from torch import nn, stack

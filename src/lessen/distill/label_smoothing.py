@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, ClassVar
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+from lessen.core.training import (
+    Augment,
+    BatchSize,
+    Decay,
+    Epochs,
+    Optimizer,
+    Precision,
+    Rate,
+    Schedule,
+    Smoothing,
+    Warmup,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,6 +45,7 @@ class LabelSmoothing(Technique):
     warmup: Warmup = 0.0
     weight_decay: Decay = 5e-4
     augment: Augment = True
+    precision: Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.ops import layers, train

@@ -12,7 +12,7 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.teaching import Alpha, Temperature
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Rate, Schedule, Smoothing, Warmup
+from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Precision, Rate, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +45,7 @@ class ProgressiveDistill(Technique):
     weight_decay: Decay = 5e-4
     smoothing: Smoothing = 0.0
     augment: Augment = True
+    precision: Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models import chain, pristine

@@ -1,7 +1,9 @@
 """Which optimizer moves which parameter, and which parameters decay.
 
 Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; its step is scaled to AdamW's size
-(Liu et al. 2025, arXiv:2502.16982), so one learning rate serves both. Quantizers' scales move in their logarithm
+(Liu et al. 2025, arXiv:2502.16982), so one learning rate serves both. muon-unit, as airbench trains (the same author,
+arXiv:2404.00498), keeps the rows of a weight at unit length, and its step is a share of them: for nets where a norm
+follows each hidden layer, which takes its weight's size away. Quantizers' scales move in their logarithm
 (Jain et al. 2020, arXiv:1903.08066).
 """
 
@@ -15,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from lessen.core.errors import Refused
 from lessen.ops import layers
 
-Name = Literal["sgd", "adamw", "muon"]
+Name = Literal["sgd", "adamw", "muon", "muon-unit"]
 LARGEST = 0.1  # most that a scale's logarithm moves in a step
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -53,10 +56,16 @@ def sort(model: nn.Module) -> Parameters:
 
 
 def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_decay: float) -> Optimizer:
-    """One optimizer over all of the model; `momentum` is Adam's first beta."""
+    """One optimizer over all of the model; `momentum` is Adam's first beta.
+
+    Errors: Refused for muon-unit where a quantizer has scales for the weights' size.
+    """
+    if name == "muon-unit" and any(layer.wq is not None for layer in layers.weighted(model).values()):
+        raise Refused("optimizer='muon-unit' changes the size of weights, and their quantizers do not; use 'muon'")
     p = sort(model)
-    matrices = p.matrices if name == "muon" else []
-    decayed = p.others if name == "muon" else p.matrices + p.others
+    muon = name in ("muon", "muon-unit")
+    matrices = p.matrices if muon else []
+    decayed = p.others if muon else p.matrices + p.others
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": p.free, "weight_decay": 0.0}]
     groups = [g for g in groups if g["params"]]
     parts: list[Optimizer] = []
@@ -65,7 +74,7 @@ def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_d
     elif groups:
         parts.append(AdamW(groups, lr=lr, betas=(momentum, 0.999)))
     if matrices:
-        parts.append(Muon(matrices, lr, momentum, weight_decay))
+        parts.append(Muon(matrices, lr, momentum, weight_decay, unit=name == "muon-unit"))
     if p.scales:
         parts.append(LogSGD(p.scales, lr, momentum))
     return parts[0] if len(parts) == 1 else Joint(parts)
@@ -114,22 +123,32 @@ class LogSGD(Optimizer):
 
 
 class Muon(Optimizer):
-    """torch's Muon for weights (out, ...) of any rank: it steps 2-D views (out, rest) of the same storage."""
+    """torch's Muon for weights (out, ...) of any rank: it steps 2-D views (out, rest) of the same storage.
 
-    def __init__(self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+    unit: each weight has the norm of rows of unit length, sqrt(out), before every step, and no decay.
+    """
+
+    def __init__(
+        self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float, unit: bool = False
+    ) -> None:
         super().__init__(params, {"lr": lr})
         for p in params:
             if not (p.is_contiguous() or _channels_last(p)):
                 p.data = p.data.contiguous()
         self.views = [nn.Parameter(_matrix(p.detach(), p)) for p in params]
+        self.unit = unit
         self.inner = torch.optim.Muon(
-            self.views, lr=lr, momentum=momentum, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+            self.views, lr=lr, momentum=momentum, weight_decay=0.0 if unit else weight_decay,
+            adjust_lr_fn="original" if unit else "match_rms_adamw",
+        )  # fmt: skip
 
+    @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
         for p, view in zip(group["params"], self.views, strict=True):
             view.grad = None if p.grad is None else _matrix(p.grad, p)
+            if self.unit and p.grad is not None:
+                view.mul_(len(view) ** 0.5 / view.norm().clamp(min=1e-12))
         self.inner.param_groups[0]["lr"] = group["lr"]
         self.inner.step()
 

@@ -64,6 +64,7 @@ def fake_quantize(
     """
     if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
         return (quantize(x, scale, zero, low, high) - zero) * scale
+    x = x.float()  # mixed precision gives bfloat16, in which 8 bits are too coarse to tell what rounding costs
     zero = torch.as_tensor(zero, dtype=x.dtype, device=x.device)
     return _LearnedStep.apply(x, scale, zero, low, high, served or x.numel() / scale.numel())  # type: ignore[no-any-return]
 

@@ -88,7 +88,7 @@ def teach(
         known = shown(batch)  # first: what the student keeps for its gradient would be in the way
         with seen(student, paths) as features:
             logits = module(batch.x)
-        return lesson(View(logits, tuple(features[path] for path in paths)), known, batch, aids)
+        return lesson(View(logits, tuple(features[path].float() for path in paths)), known, batch, aids)
 
     loss.__qualname__ = f"teach:{getattr(lesson, '__qualname__', 'lesson')}"  # names the checkpoint
     before = task.evaluate(student, "validation")
@@ -130,7 +130,11 @@ def view(model: nn.Module, x: Tensor, paths: tuple[Spot, ...] = ()) -> View:
     """What a model in evaluation mode shows of inputs x; tensors that a gradient of others may pass by."""
     with torch.inference_mode(), seen(model, paths) as features:
         logits = model(x)
-    return View(logits.clone(), tuple(features[path].clone() for path in paths))
+    return View(_kept(logits), tuple(_kept(features[path]) for path in paths))
+
+
+def _kept(value: Tensor) -> Tensor:
+    return value.to(torch.float32, copy=True)  # also where mixed precision computed it
 
 
 class _Shown:

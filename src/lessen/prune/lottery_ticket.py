@@ -9,7 +9,7 @@ from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Rate, Schedule, Smoothing, Warmup
+from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Precision, Rate, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +49,7 @@ class LotteryTicket(Technique):
     weight_decay: Decay = 5e-4
     smoothing: Smoothing = 0.0
     augment: Augment = True
+    precision: Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch

@@ -8,7 +8,7 @@ from lessen.core.errors import BadField, Refused, UnknownName
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Schedule, Smoothing, Warmup
+from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Precision, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,6 +61,7 @@ class MagnitudePrune(Technique):
     weight_decay: Decay = 5e-4
     smoothing: Smoothing = 0.0
     augment: Augment = True
+    precision: Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch

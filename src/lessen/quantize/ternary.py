@@ -12,7 +12,18 @@ from lessen.core.quantizing import Coverage, Ends, Ranges, SignActivations, Sign
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.core.training import Augment, BatchSize, Decay, Epochs, Optimizer, Rate, Schedule, Smoothing, Warmup
+from lessen.core.training import (
+    Augment,
+    BatchSize,
+    Decay,
+    Epochs,
+    Optimizer,
+    Precision,
+    Rate,
+    Schedule,
+    Smoothing,
+    Warmup,
+)
 
 
 class Ternary(Technique):
@@ -36,6 +47,7 @@ class Ternary(Technique):
     weight_decay: Decay = 5e-4
     smoothing: Smoothing = 0.0
     augment: Augment = True
+    precision: Precision = "32"
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops import sign_insertion, train

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lessen.inspect.closeness.measures import Kind
+from lessen.inspect.closeness.words import preferred
 from lessen.report.words import listed
 
 if TYPE_CHECKING:
@@ -96,10 +97,7 @@ def nearer(found: Seeds) -> list[str]:
     for rival in range(2, len(found.names)):
         mine = [one for one in found.nearer if one.rival == rival]
         parts = [f"{one.measure} {share(one)}{'' if one.gap.clear or _one(found) else ', not clear'}" for one in mine]
-        said.append(
-            f"{found.names[1]} is nearer to the original than {found.names[rival]} on this share of images: "
-            f"{'; '.join(parts)}."
-        )
+        said.append(preferred(found.names, rival, parts))
     return said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lessen.inspect.findings import percent
@@ -70,16 +70,18 @@ def softness(found: Close) -> list[str]:
     ]
 
 
+def preferred(names: Sequence[str], rival: int, parts: Iterable[str]) -> str:
+    """How often the first is nearer than this rival, measure by measure."""
+    return f"{names[1]} is nearer to the original than {names[rival]} on this share of images: {'; '.join(parts)}."
+
+
 def contests(found: Close) -> list[str]:
     """Which of two is nearer."""
     said = []
     for rival in range(2, len(found.names)):
         mine = [c for c in found.contests if c.rival == rival]
         parts = [f"{c.measure} {share(c.share)}{'' if c.clear else ', not clear'}" for c in mine]
-        said.append(
-            f"{found.names[1]} is nearer to the original than {found.names[rival]} on this share of images: "
-            f"{'; '.join(parts)}."
-        )
+        said.append(preferred(found.names, rival, parts))
     if said:
         said.append(
             "50 % is no difference; clear is p <= 0.05 of a sign test after Holm's correction over "
