@@ -111,6 +111,22 @@ def test_muon_unit_keeps_rows_at_unit_length_and_steps_by_a_share_of_them():
     assert torch.equal(zeros, torch.zeros(3, 3))
 
 
+@pytest.mark.parametrize(("name", "share"), [("adamw", 1.0), ("muon", 1.0), ("muon-unit", 0.1)])
+def test_biases_and_norms_move_at_a_tenth_beside_muon_unit(name, share):
+    """Adam's first step is the learning rate, whatever the gradient."""
+    model = net()
+    before = {k: v.detach().clone() for k, v in model.named_parameters()}
+    optimizer = optimizers.optimizer(model, name, lr=0.5, momentum=0.6, weight_decay=0.0)
+    optimizers.set_lr(optimizer, 0.2)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    moved = {k: (before[k] - v.detach()).flatten() for k, v in model.named_parameters()}
+    for k in ("1.weight", "1.bias", "3.bias", "4.bias", "8.bias"):
+        torch.testing.assert_close(moved[k], torch.full_like(moved[k], 0.2 * share), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(moved["8.weight"], torch.full_like(moved["8.weight"], 0.2), rtol=1e-5, atol=1e-6)
+
+
 def test_muon_unit_refuses_weights_with_a_quantizer():
     with pytest.raises(Refused, match=r"muon-unit.*use 'muon'"):
         optimizers.optimizer(quantized(), "muon-unit", lr=0.1, momentum=0.9, weight_decay=0.0)

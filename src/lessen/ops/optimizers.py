@@ -21,6 +21,7 @@ from lessen.core.errors import Refused
 from lessen.ops import layers
 
 Name = Literal["sgd", "adamw", "muon", "muon-unit"]
+CALM = 0.1  # of the learning rate, for biases and norms beside muon-unit: a step of Adam's is the rate itself
 LARGEST = 0.1  # most that a scale's logarithm moves in a step
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -56,7 +57,7 @@ def sort(model: nn.Module) -> Parameters:
 
 
 def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_decay: float) -> Optimizer:
-    """One optimizer over all of the model; `momentum` is Adam's first beta.
+    """One optimizer over all of the model; `momentum` is Adam's first beta. Rates are set by `set_lr`.
 
     Errors: Refused for muon-unit where a quantizer has scales for the weights' size.
     """
@@ -66,7 +67,10 @@ def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_d
     muon = name in ("muon", "muon-unit")
     matrices = p.matrices if muon else []
     decayed = p.others if muon else p.matrices + p.others
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": p.free, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": p.free, "weight_decay": 0.0, "share": CALM if name == "muon-unit" else 1.0},
+    ]
     groups = [g for g in groups if g["params"]]
     parts: list[Optimizer] = []
     if groups and name == "sgd":
@@ -77,7 +81,15 @@ def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_d
         parts.append(Muon(matrices, lr, momentum, weight_decay, unit=name == "muon-unit"))
     if p.scales:
         parts.append(LogSGD(p.scales, lr, momentum))
-    return parts[0] if len(parts) == 1 else Joint(parts)
+    found = parts[0] if len(parts) == 1 else Joint(parts)
+    set_lr(found, lr)
+    return found
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """Every group's learning rate: all of it, or the group's share."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("share", 1.0)
 
 
 class Joint(Optimizer):

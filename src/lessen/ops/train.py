@@ -129,8 +129,7 @@ class _Loop:
 
     def _step(self, index: Tensor) -> Tensor:
         """One optimizer step on the samples at `index`; returns the loss without waiting for it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._lr(self.step)
+        optimizers.set_lr(self.optimizer, self._lr(self.step))
         raw, y = self.x[index], self.y[index]
         if self.plan.jitter:
             raw = augment.jitter(raw, self.plan.jitter, self.noise)
