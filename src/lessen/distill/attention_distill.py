@@ -5,22 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from lessen.core import training
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.teaching import Hard, Layers, Soft, Teacher, Temperature
 from lessen.core.technique import Range, Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,7 +36,7 @@ class AttentionDistill(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    epochs: Epochs = 10
+    epochs: training.Epochs = 10
     weight: Annotated[
         float, Range("weight of the attention maps' squared distance, at 32x32 pixels", 0.0, 1_000_000.0)
     ] = 1000.0
@@ -56,15 +45,15 @@ class AttentionDistill(Technique):
     soft: Soft = 0.0
     temperature: Temperature = 4.0
     teacher: Teacher = ""
-    lr: Rate = 0.05
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    smoothing: Smoothing = 0.0
-    augment: Augment = True
-    precision: Precision = "32"
+    lr: training.Rate = 0.05
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    smoothing: training.Smoothing = 0.0
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from torch import stack

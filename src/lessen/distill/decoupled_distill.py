@@ -8,22 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from lessen.core import training
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.teaching import Hard, Standardize, Teacher, Temperature
 from lessen.core.technique import Range, Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,7 +30,7 @@ class DecoupledDistill(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    epochs: Epochs = 10
+    epochs: training.Epochs = 10
     temperature: Temperature = 4.0
     alpha: Annotated[float, Range("weight of the term of the true class", 0.0, 1_000.0)] = 1.0
     beta: Annotated[float, Range("weight of the term of the other classes", 0.0, 1_000.0)] = 8.0
@@ -49,15 +38,15 @@ class DecoupledDistill(Technique):
     rise: Annotated[float, Range("share of the epochs in which both terms' weights rise from 0", 0.0, 1.0)] = 0.1
     standardize: Standardize = False
     teacher: Teacher = ""
-    lr: Rate = 0.05
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    smoothing: Smoothing = 0.0
-    augment: Augment = True
-    precision: Precision = "32"
+    lr: training.Rate = 0.05
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    smoothing: training.Smoothing = 0.0
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models.teachers import teacher

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from lessen.core import training
 from lessen.core.errors import Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.teaching import Alpha, Temperature
 from lessen.core.technique import Folder, Range, Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,18 +33,18 @@ class EnsembleDistill(Technique):
     teacher_lr: Annotated[float, Range("learning rate at its peak of teachers trained here", 1e-6, 10.0, log=True)] = (
         0.05
     )
-    epochs: Epochs = 10
+    epochs: training.Epochs = 10
     temperature: Temperature = 4.0
     alpha: Alpha = 0.9
-    lr: Rate = 0.05
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    smoothing: Smoothing = 0.0
-    augment: Augment = True
-    precision: Precision = "32"
+    lr: training.Rate = 0.05
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    smoothing: training.Smoothing = 0.0
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from dataclasses import replace

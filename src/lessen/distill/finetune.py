@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from lessen.core import training
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,21 +21,21 @@ class Finetune(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    epochs: Epochs = 10
-    lr: Rate = 0.01
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
+    epochs: training.Epochs = 10
+    lr: training.Rate = 0.01
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
     momentum: Annotated[float, Range("momentum, or Adam's first beta", 0.0, 0.999)] = 0.9
-    weight_decay: Decay = 5e-4
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    smoothing: Smoothing = 0.0
+    weight_decay: training.Decay = 5e-4
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    smoothing: training.Smoothing = 0.0
     ema: Annotated[float, Range("decay of the average of weights; 0 is off", 0.0, 0.99999)] = 0.0
     clip: Annotated[float, Range("largest norm of the gradient; 0 is off", 0.0, 1e6)] = 0.0
     patience: Annotated[int, Range("epochs to wait for a better validation score; 0 is off", 0, 10_000)] = 0
-    precision: Precision = "32"
+    precision: training.Precision = "32"
     channels_last: Annotated[bool, Doc("keep images as (n, h, w, c) in memory, often faster")] = False
-    augment: Augment = True
+    augment: training.Augment = True
     jitter: Annotated[float, Range("brightness, contrast and saturation of images vary by this share", 0.0, 1.0)] = 0.0
     sizes: Annotated[tuple[int, ...], Range("sides in pixels, each for an equal share of the run", 1, 4096)] = ()
 

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+from lessen.core import training
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.teaching import Hard, Layers, Soft, Teacher, Temperature
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,7 +31,7 @@ class HintDistill(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    epochs: Epochs = 10
+    epochs: training.Epochs = 10
     weight: Annotated[float, Range("weight of the layers' mean squared error", 0.0, 100_000.0)] = 100.0
     layers: Layers = ()
     several: Annotated[bool, Doc("all pairs that are found by shape, not the middle one alone")] = False
@@ -50,15 +39,15 @@ class HintDistill(Technique):
     soft: Soft = 0.0
     temperature: Temperature = 4.0
     teacher: Teacher = ""
-    lr: Rate = 0.05
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    smoothing: Smoothing = 0.0
-    augment: Augment = True
-    precision: Precision = "32"
+    lr: training.Rate = 0.05
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    smoothing: training.Smoothing = 0.0
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from torch import nn, stack

@@ -8,21 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from lessen.core import training
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,16 +25,16 @@ class LabelSmoothing(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs", "smoothing")
 
-    epochs: Epochs = 10
-    smoothing: Smoothing = 0.1
-    lr: Rate = 0.05
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    augment: Augment = True
-    precision: Precision = "32"
+    epochs: training.Epochs = 10
+    smoothing: training.Smoothing = 0.1
+    lr: training.Rate = 0.05
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.ops import layers, train

@@ -62,9 +62,10 @@ def fake_quantize(
     Gradient: 1 for x inside the range and 0 outside; for the scale LSQ's, damped by 1/sqrt(served * high), where
     `served` is how many values share a scale: told by the shapes, unless the scale was spread over its group before.
     """
+    if x.dtype in (torch.bfloat16, torch.float16):  # from mixed precision: too coarse to be rounded to 8 bits again
+        x = x.float()
     if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
         return (quantize(x, scale, zero, low, high) - zero) * scale
-    x = x.float()  # mixed precision gives bfloat16, in which 8 bits are too coarse to tell what rounding costs
     zero = torch.as_tensor(zero, dtype=x.dtype, device=x.device)
     return _LearnedStep.apply(x, scale, zero, low, high, served or x.numel() / scale.numel())  # type: ignore[no-any-return]
 

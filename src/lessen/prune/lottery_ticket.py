@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from lessen.core import training
 from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
-from lessen.core.training import Augment, BatchSize, Decay, Optimizer, Precision, Rate, Schedule, Smoothing, Warmup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,15 +41,15 @@ class LotteryTicket(Technique):
     ] = "global"
     floor: Annotated[float, Range("share of its weights that every layer keeps under scope='global'", 0.0, 1.0)] = 0.001
     epochs: Annotated[int, Range("passes over the training data of each net", 1, 10_000)] = 10
-    lr: Rate = 0.1
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    smoothing: Smoothing = 0.0
-    augment: Augment = True
-    precision: Precision = "32"
+    lr: training.Rate = 0.1
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    smoothing: training.Smoothing = 0.0
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch

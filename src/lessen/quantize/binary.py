@@ -9,22 +9,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from lessen.core import training
 from lessen.core.quantizing import Coverage, Ends, Ranges, SignActivations, SignScale
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 
 class Binary(Technique):
@@ -34,21 +23,21 @@ class Binary(Technique):
     trains: ClassVar[bool] = True
     shown: ClassVar[tuple[str, ...]] = ("epochs",)
 
-    epochs: Epochs = 10
+    epochs: training.Epochs = 10
     activations: SignActivations = "float"
     scale: SignScale = "mean"
     ends: Ends = 8
     coverage: Coverage = 1.0
     ranges: Ranges = "coverage"
-    lr: Rate = 0.03
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    smoothing: Smoothing = 0.0
-    augment: Augment = True
-    precision: Precision = "32"
+    lr: training.Rate = 0.03
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    smoothing: training.Smoothing = 0.0
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops import sign_insertion, train

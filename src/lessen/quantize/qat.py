@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
+from lessen.core import training
 from lessen.core.quantizing import (
     Activations,
     Coverage,
@@ -18,18 +19,6 @@ from lessen.core.quantizing import (
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Technique
-from lessen.core.training import (
-    Augment,
-    BatchSize,
-    Decay,
-    Epochs,
-    Optimizer,
-    Precision,
-    Rate,
-    Schedule,
-    Smoothing,
-    Warmup,
-)
 
 
 class QAT(Technique):
@@ -40,7 +29,7 @@ class QAT(Technique):
     shown: ClassVar[tuple[str, ...]] = ("bits", "epochs")
 
     bits: Annotated[Literal[8, 4, 3, 2], Doc("bits of weights")] = 4
-    epochs: Epochs = 5
+    epochs: training.Epochs = 5
     group: Group = 0
     symmetric: Symmetric = True
     levels: Levels = "uniform"
@@ -50,15 +39,15 @@ class QAT(Technique):
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
-    lr: Rate = 0.01
-    batch: BatchSize = 128
-    optimizer: Optimizer = "sgd"
-    schedule: Schedule = "cosine"
-    warmup: Warmup = 0.0
-    weight_decay: Decay = 5e-4
-    smoothing: Smoothing = 0.0
-    augment: Augment = True
-    precision: Precision = "32"
+    lr: training.Rate = 0.01
+    batch: training.BatchSize = 128
+    optimizer: training.Optimizer = "sgd"
+    schedule: training.Schedule = "cosine"
+    warmup: training.Warmup = 0.0
+    weight_decay: training.Decay = 5e-4
+    smoothing: training.Smoothing = 0.0
+    augment: training.Augment = True
+    precision: training.Precision = "32"
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops import insertion, train
