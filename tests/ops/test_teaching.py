@@ -46,6 +46,20 @@ def test_what_a_teacher_shows_is_its_answer_to_that_batch(digits, pair, augment)
     assert all(p.grad is None for p in teacher.parameters())
 
 
+def test_a_teacher_sees_images_as_small_as_its_student_does(digits, pair) -> None:
+    student, teacher = pair
+    sides = []
+
+    def lesson(own: teaching.View, teachers: Any, batch: train.Batch, aids: nn.Module) -> Tensor:
+        torch.testing.assert_close(teachers[0].logits, teacher(batch.x).detach(), rtol=1e-4, atol=1e-5)
+        sides.append(batch.x.shape[-1])
+        return mimic(own, teachers, batch, aids)
+
+    teaching.teach(student, {"t": teacher}, digits, train.Plan(epochs=2, batch=512, sizes=(6, 8)), Run(), lesson)
+    assert sides == sorted(sides)
+    assert sides.count(6) == sides.count(8) > 0
+
+
 def test_a_sample_is_shown_once_where_nothing_is_augmented(digits, pair) -> None:
     student, teacher = pair
     shown = []

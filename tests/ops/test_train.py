@@ -299,6 +299,20 @@ def test_image_sizes_have_equal_shares_of_the_run():
     assert seen == [4, 4, 4, 6, 6, 6, 8, 8, 8]
 
 
+@pytest.mark.parametrize(("precision", "last"), [("32", False), ("bf16", True)])
+def test_sixteen_bit_floats_keep_images_channels_last(precision, last):
+    task, seen = TinyTask(), set()
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 4))
+
+    def loss(module: nn.Module, batch: Batch) -> torch.Tensor:
+        seen.add(model[1].weight.is_contiguous(memory_format=torch.channels_last))
+        return task.loss(module(batch.x), batch.y)
+
+    fit(model, task, Plan(epochs=1, batch=48, precision=precision), Run(), loss=loss)
+    assert seen == {last}
+    assert model[1].weight.is_contiguous()
+
+
 def test_resizing_keeps_the_mean_and_the_size_asked_for():
     x = torch.arange(64.0).reshape(1, 1, 8, 8)
     assert resized(x, 8) is x

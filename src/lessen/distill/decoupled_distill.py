@@ -41,12 +41,14 @@ class DecoupledDistill(Technique):
     lr: training.Rate = 0.05
     batch: training.BatchSize = 128
     optimizer: training.Optimizer = "sgd"
+    momentum: training.Momentum = 0.9
     schedule: training.Schedule = "cosine"
     warmup: training.Warmup = 0.0
     weight_decay: training.Decay = 5e-4
     smoothing: training.Smoothing = 0.0
     augment: training.Augment = True
     precision: training.Precision = "32"
+    sizes: training.Sizes = ()
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models.teachers import teacher

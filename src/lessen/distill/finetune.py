@@ -25,7 +25,7 @@ class Finetune(Technique):
     lr: training.Rate = 0.01
     batch: training.BatchSize = 128
     optimizer: training.Optimizer = "sgd"
-    momentum: Annotated[float, Range("momentum, or Adam's first beta", 0.0, 0.999)] = 0.9
+    momentum: training.Momentum = 0.9
     weight_decay: training.Decay = 5e-4
     schedule: training.Schedule = "cosine"
     warmup: training.Warmup = 0.0
@@ -34,10 +34,10 @@ class Finetune(Technique):
     clip: Annotated[float, Range("largest norm of the gradient; 0 is off", 0.0, 1e6)] = 0.0
     patience: Annotated[int, Range("epochs to wait for a better validation score; 0 is off", 0, 10_000)] = 0
     precision: training.Precision = "32"
-    channels_last: Annotated[bool, Doc("keep images as (n, h, w, c) in memory, often faster")] = False
+    channels_last: Annotated[bool, Doc("images as (n, h, w, c) in memory, often faster; 16-bit floats always")] = False
     augment: training.Augment = True
     jitter: Annotated[float, Range("brightness, contrast and saturation of images vary by this share", 0.0, 1.0)] = 0.0
-    sizes: Annotated[tuple[int, ...], Range("sides in pixels, each for an equal share of the run", 1, 4096)] = ()
+    sizes: training.Sizes = ()
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.ops import layers, train

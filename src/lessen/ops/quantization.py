@@ -51,7 +51,7 @@ def range_to_affine(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tenso
 
 def quantize(x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int) -> Tensor:
     """Reals to integers (kept as float): round(x / scale) + zero, clipped to [low, high]."""
-    return torch.clamp(torch.round(x / scale) + zero, low, high)
+    return x.div(scale).round_().add_(zero).clamp_(low, high)  # in one piece of memory: half the time of four
 
 
 def fake_quantize(
@@ -65,7 +65,7 @@ def fake_quantize(
     if x.dtype in (torch.bfloat16, torch.float16):  # from mixed precision: too coarse to be rounded to 8 bits again
         x = x.float()
     if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
-        return (quantize(x, scale, zero, low, high) - zero) * scale
+        return quantize(x, scale, zero, low, high).sub_(zero).mul_(scale)
     zero = torch.as_tensor(zero, dtype=x.dtype, device=x.device)
     return _LearnedStep.apply(x, scale, zero, low, high, served or x.numel() / scale.numel())  # type: ignore[no-any-return]
 
@@ -76,18 +76,18 @@ class _LearnedStep(torch.autograd.Function):
         q = quantize(x, scale, zero, low, high)
         ctx.save_for_backward(x, scale, zero, q)
         ctx.limits = low, high, served
-        return (q - zero) * scale
+        return (q - zero).mul_(scale)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[override]
         x, scale, zero, q = ctx.saved_tensors
         low, high, served = ctx.limits
-        v = x / scale + zero
-        inside = (v >= low - 0.5) & (v <= high + 0.5)
+        v = x.div(scale).add_(zero)
+        inside = v.clamp(low - 0.5, high + 0.5) == v
         grad_x = grad * inside if ctx.needs_input_grad[0] else None
         grad_scale = None
         if ctx.needs_input_grad[1]:
-            slope = torch.where(inside, q - v, q - zero)
+            slope = torch.where(inside, v, zero).neg_().add_(q)  # q - v, or where it was clipped q - zero
             damp = (served * high) ** -0.5
-            grad_scale = (grad * slope * damp).sum_to_size(scale.shape)
+            grad_scale = slope.mul_(grad).sum_to_size(scale.shape) * damp
         return grad_x, grad_scale, None, None, None, None

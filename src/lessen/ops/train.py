@@ -73,7 +73,8 @@ class _Loop:
         warmup = round(plan.warmup * self.batches)
         self.share = schedules.schedule(plan.schedule, self.steps, warmup, plan.milestones)
         self.model = model.to(fabric.device)
-        if plan.channels_last:
+        self.channels_last = plan.channels_last or plan.precision != "32"  # kernels of 16-bit floats are made for it
+        if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module = fabric.setup_module(self.model)
         self.optimizer = optimizers.optimizer(model, plan.optimizer, plan.lr, plan.momentum, plan.weight_decay)
@@ -139,7 +140,7 @@ class _Loop:
             x = self.task.inputs(raw)
         if self.plan.sizes:
             x = resized(x, self.plan.sizes[self.step * len(self.plan.sizes) // self.steps])
-        if self.plan.channels_last and x.dim() == 4:
+        if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
             loss = self.loss(self.module, Batch(x, y, index, raw, self.step / self.batches))
@@ -218,7 +219,7 @@ class _Loop:
             self.average.swap()
         self._mask()
         self.optimizer.zero_grad()
-        if self.plan.channels_last:
+        if self.channels_last:
             self.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.run.history.extend(self.history)
 
