@@ -28,6 +28,10 @@ def test_cosine_starts_at_its_peak_after_the_warmup():
     assert shares("cosine", 6, warmup=2) == pytest.approx([0.5, 1.0, *shares("cosine", 4)])
 
 
+def test_linear_falls_from_its_peak_to_one_step_above_zero():
+    assert shares("linear", 6, warmup=2) == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25])
+
+
 def test_step_drops_tenfold_at_each_milestone():
     assert shares("step", 8, milestones=(0.5, 0.75)) == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
@@ -51,7 +55,7 @@ def test_one_cycle_rises_for_the_warmup_when_there_is_one():
     assert found[-1] == pytest.approx(1 / 250_000)
 
 
-@pytest.mark.parametrize("name", ["constant", "cosine", "step", "onecycle"])
+@pytest.mark.parametrize("name", ["constant", "cosine", "linear", "step", "onecycle"])
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (2, 5), (3, 3)])
 def test_no_run_is_too_short(name, steps, warmup):
     found = shares(name, steps, warmup=warmup, milestones=(0.5,))

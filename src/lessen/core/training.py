@@ -13,7 +13,7 @@ Optimizer = Annotated[
     Literal["sgd", "adamw", "muon", "muon-unit"],
     Doc("muon moves hidden weights, AdamW the rest; muon-unit keeps their rows at unit length"),
 ]
-Schedule = Annotated[Literal["cosine", "onecycle", "step", "constant"], Doc("the learning rate over the run")]
+Schedule = Annotated[Literal["cosine", "linear", "onecycle", "step", "constant"], Doc("the learning rate over the run")]
 Warmup = Annotated[float, Range("epochs in which the learning rate rises", 0.0, 1_000.0)]
 Momentum = Annotated[float, Range("momentum, or Adam's first beta", 0.0, 0.999)]
 Decay = Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)]

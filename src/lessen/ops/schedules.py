@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-Name = Literal["cosine", "onecycle", "step", "constant"]
+Name = Literal["cosine", "linear", "onecycle", "step", "constant"]
 START, END = 1 / 25, 1 / 250_000  # where one cycle begins and ends, as shares of its peak
 RISE = 0.3  # share of a one-cycle run that rises, when no warm-up is given
 DROP = 0.1  # factor at each milestone of a step schedule
@@ -29,6 +29,7 @@ def schedule(name: Name, steps: int, warmup: int = 0, milestones: Sequence[float
         return lambda step: _one_cycle(step, steps, warmup or RISE * steps)
     after: dict[str, Callable[[int], float]] = {
         "cosine": lambda step: (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2,
+        "linear": lambda step: 1 - (step - warmup) / (steps - warmup),
         "step": lambda step: DROP ** sum(step >= m * steps for m in milestones),
         "constant": lambda step: 1.0,
     }
