@@ -199,15 +199,15 @@ def measured(study: Study, run: Path) -> tuple[int, int]:
 def trained(study: Study, run: Path) -> tuple[int, int]:
     """Steps that are there, and all: recipes share their beginnings."""
     chosen = task(with_args(study.task, final=True) if study.final else study.task)
-    steps, keys = Steps(run / "steps", chosen, study.threads), set[str]()
+    steps, found = Steps(run / "steps", chosen, study.threads), dict[str, bool]()
     base = catalog.recipe(study.baseline or chosen.baseline)
     for seed in study.seeds:
         for recipe in ("", *study.everything):
-            key = steps.start(study.model, seed).key
-            for step in (*base, *catalog.recipe(recipe)):
-                key = steps.key(key, step, seed)
-                keys.add(key)
-    return sum(map(steps.has, keys)), len(keys)
+            place = steps.start(study.model, seed)
+            for number, step in enumerate((*base, *catalog.recipe(recipe))):
+                place = steps.after(place.as_baseline() if number == len(base) else place, step)
+                found[place.key] = steps.has(place)
+    return sum(found.values()), len(found)
 
 
 if __name__ == "__main__":

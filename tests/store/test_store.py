@@ -164,3 +164,25 @@ def test_rows_survive_kill_9(tmp_path):
     run = subprocess.run([sys.executable, "-c", script, str(path), str(Path(__file__).parent)], capture_output=True)
     assert run.returncode == -9
     assert Store(path).trials() == [trial(), trial("B()")]
+
+
+@pytest.mark.parametrize("text", ["attempt to write a readonly database", "unable to open database file"])
+def test_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch, text):
+    """Readers of a file in WAL mode share another one beside it, which cannot be made there."""
+    path = tmp_path / "no 1 # of 2?" / "study.db"
+    path.parent.mkdir()
+    with Store(path) as store:
+        store.add(trial())
+    opened, connect = [], sqlite3.connect
+
+    def read_only(name, **kwargs):
+        opened.append(name)
+        if not name.startswith("file:"):
+            raise sqlite3.OperationalError(text)
+        return connect(name, **kwargs)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with Store(path) as store:
+        assert store.trials() == [trial()] and len(opened) == 2
+        with pytest.raises(BadStudy, match="readonly database; see whether its folder may be written"):
+            store.add(trial(seed=1))

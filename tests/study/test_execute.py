@@ -94,6 +94,26 @@ def test_other_data_are_another_study(tmp_path, rooms):
         later.run()
 
 
+def test_nothing_is_added_beside_a_baseline_that_other_code_trained(execute, rooms, monkeypatch):
+    """Done rows stay and are shown; a seed of its own may still be added."""
+    first = execute(small(PRUNE))
+    monkeypatch.setattr("lessen.study.steps.rooms", lambda *names: "changed code")
+    assert execute(small(PRUNE)) == first
+    with pytest.raises(BadStudy, match="rows of seed 0 whose baseline was trained by other code or on another machine"):
+        execute(small(PRUNE, QUANTIZE))
+    assert len(execute(small(PRUNE, seeds=(0, 1)))) == 4
+    monkeypatch.undo()
+    assert execute(small(PRUNE, QUANTIZE))[-1].recipe == QUANTIZE
+
+
+def test_code_that_was_mended_may_train_a_failed_baseline_again(execute, rooms, monkeypatch):
+    rooms.fail[""] = ValueError("a fault of the user's module")
+    assert execute(small())[0].status == "failed"
+    rooms.fail.clear()
+    monkeypatch.setattr("lessen.study.steps.rooms", lambda *names: "mended code")
+    assert [t.status for t in execute(small(PRUNE)) if t.status == "done"] == ["done"] * 2
+
+
 def test_a_failing_step_fails_all_that_begin_with_it_and_no_other(execute, monkeypatch, tmp_path):
     def diverge(self, model, task, run):
         raise Diverged("the loss was nan\nat step 3; lower lr")
@@ -146,7 +166,7 @@ def test_a_failed_trial_is_tried_again_and_the_same_error_adds_no_row(execute, r
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), DiskFull("the disk is full: x")])
 def test_a_full_disk_stops_the_study_and_keeps_what_is_done(execute, rooms, error):
     rooms.fail = {PRUNE: error}
-    with pytest.raises(BadStudy, match="is full; free some space and run again"):
+    with pytest.raises(BadStudy, match=r"a disk is full .*; what is done is kept; free some space"):
         execute(small(QUANTIZE, PRUNE))
     rooms.fail = {}
     assert [t.status for t in execute(small(QUANTIZE, PRUNE))] == ["done"] * 3

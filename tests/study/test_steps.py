@@ -12,8 +12,9 @@ from lessen.core.errors import BadStudy, Refused
 from lessen.core.technique import Technique
 from lessen.prune.channel_prune import ChannelPrune
 from lessen.prune.magnitude_prune import MagnitudePrune
+from lessen.study import sources
 from lessen.study import steps as module
-from lessen.study.steps import VERDICT, Steps
+from lessen.study.steps import VERDICT, Place, Steps
 from lessen.tasks import task
 
 MODEL = "cnn(width=0.125)"
@@ -80,42 +81,101 @@ def test_the_cache_gives_what_the_technique_made(steps, digits):
     assert same(steps.take(place, step).model, model)
 
 
+def at(key: str, seed: int = 0, **fields) -> Place:
+    return Place(key, seed, lambda: None, **fields)
+
+
 def test_every_surrounding_is_in_the_key(steps, digits, tmp_path, monkeypatch):
     prune, other = recipe("MagnitudePrune() >> MagnitudePrune(sparsity=0.25)")
+    teacher = at("teacher")
     keys = {
-        steps.key("p", prune, 0), steps.key("q", prune, 0), steps.key("p", other, 0), steps.key("p", prune, 1),
-        Steps(tmp_path, digits, threads=2).key("p", prune, 0),
-        Steps(tmp_path, task("digits(seed=1)")).key("p", prune, 0),
+        steps.after(place, technique).key
+        for place, technique in [
+            (at("p"), prune), (at("q"), prune), (at("p"), other), (at("p", 1), prune),
+            (at("p", origin=teacher), prune), (at("p", origin=at("p")), prune), (at("p", replaced=teacher), other),
+            (at("p", origin=teacher, done=("Int8()",)), prune),
+        ]
     }  # fmt: skip
+    keys.add(Steps(tmp_path, digits, threads=2).after(at("p"), prune).key)
+    keys.add(Steps(tmp_path, task("digits(seed=1)")).after(at("p"), prune).key)
     monkeypatch.setattr(module, "arithmetic", lambda: ("2.13.0", "NO AVX"))
-    keys.add(Steps(tmp_path, digits).key("p", prune, 0))
+    keys.add(Steps(tmp_path, digits).after(at("p"), prune).key)
     monkeypatch.setattr(module, "rooms", lambda *names: "changed code")
-    keys.add(steps.key("p", prune, 0))
+    keys.add(steps.after(at("p"), prune).key)
     monkeypatch.setattr(module, "file_hash", lambda kind: "changed technique")
-    keys.add(steps.key("p", prune, 0))
-    assert len(keys) == 9
+    keys.add(steps.after(at("p"), prune).key)
+    assert len(keys) == 13
     assert steps.start(MODEL, 0).key != steps.start(MODEL, 1).key != steps.start("cnn", 1).key
 
 
 def test_a_default_that_changes_changes_the_key(steps, monkeypatch):
     seen = []
     monkeypatch.setattr(module, "digest", lambda *parts: seen.append(parts) or "k")
-    steps.key("p", recipe("MagnitudePrune()").steps[0], 0)
+    steps.after(at("p"), recipe("MagnitudePrune()").steps[0])
     assert "sparsity=0.5" in seen[0][1]
 
 
+def test_where_the_baseline_ends_decides_who_teaches(steps):
+    """The same three steps on one cache: the last is taught by the baseline, which is another one."""
+    first, prune, teach = recipe("Finetune(epochs=1, batch=64) >> ChannelPrune() >> LogitDistill(epochs=1)")
+    place = steps.take(steps.start(MODEL, 0), first)
+    early = steps.take(steps.take(place.as_baseline(), prune), teach)
+    late = steps.take(steps.take(place, prune).as_baseline(), teach)
+    assert early.key != late.key and not same(early.model, late.model)
+
+
+def test_a_student_in_the_baseline_is_taught_by_what_it_replaced(steps, digits):
+    """As `Recipe.apply` does it."""
+    text = "Finetune(epochs=1) >> Student(width=0.5) >> LogitDistill(epochs=1)"
+    place = steps.start(MODEL, 0)
+    fresh = digits.copy(place.model)
+    for technique in recipe(text):
+        place = steps.take(place, technique)
+    model, records = recipe(text).apply(fresh, digits)
+    assert same(place.model, model)
+    assert [r.details["teachers"][0]["name"] for r in (place.records[-1], records[-1])] == ["cnn(width=0.125)"] * 2
+    assert place.as_baseline().teacher.key == place.key  # recipes behind it are taught by the baseline itself
+
+
 def test_rooms_see_their_sources():
-    assert module.rooms.__wrapped__("ops") != module.rooms.__wrapped__("ops", "models")
-    assert module.rooms.__wrapped__("no_such_room") == module.digest()
+    assert sources.rooms.__wrapped__("ops") != sources.rooms.__wrapped__("ops", "models")
+    assert sources.rooms.__wrapped__("no_such_room") == sources.digest()
 
 
 def test_a_users_module_is_in_the_key(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine_for_steps.py").write_text("x = 1")
-    before = module.module_hash("mine_for_steps:net(a=1)")
+    before = sources.module_hash("mine_for_steps:net(a=1)")
     (tmp_path / "mine_for_steps.py").write_text("x = 2")
-    assert before != module.module_hash("mine_for_steps:net(a=1)") != ""
-    assert module.module_hash("cnn(width=0.5)") == module.module_hash("no.such.module:net") == ""
+    assert before != sources.module_hash("mine_for_steps:net(a=1)") != ""
+    assert sources.module_hash("cnn(width=0.5)") == sources.module_hash("no.such.module:net") == ""
+
+
+def test_what_a_users_module_imports_is_in_the_key(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "own_for_steps"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "net.py").write_text(
+        "import json, torch.nn as nn\nfrom . import blocks\nfrom beside_for_steps import a\n"
+    )
+    (package / "blocks.py").write_text("from .net import x\nfrom lessen.models import build\n")  # a circle
+    (tmp_path / "beside_for_steps.py").write_text("a = 1")
+    files = sources.own_files("own_for_steps.net")
+    assert [file.name for file in files] == ["beside_for_steps.py", "__init__.py", "blocks.py", "net.py"]
+    before = sources.module_hash("own_for_steps.net:net()")
+    (package / "blocks.py").write_text("def half(:")  # broken code has no imports, but still a hash
+    assert sources.module_hash("own_for_steps.net:net()") != before
+
+
+def test_a_users_module_that_a_student_names_is_in_the_key(steps, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    student, plain = recipe("Student(model='student_for_steps:net(width=2)') >> Student(model='cnn(width=0.5)')")
+    keys = set()
+    for text in ("x = 1", "x = 2"):
+        (tmp_path / "student_for_steps.py").write_text(text)
+        keys |= {steps.after(at("p"), student).key, steps.after(at("p"), plain).key}
+    assert len(keys) == 3
 
 
 def refuse(self, model, task, run):
@@ -130,7 +190,7 @@ def test_a_verdict_is_kept(steps, applied, monkeypatch):
         with pytest.raises(Refused, match="no; do Y first"):
             steps.take(place, step)
     assert applied == [PRUNE]
-    assert [f.name for f in (steps.folder / steps.key(place.key, step, 0)).iterdir()] == [VERDICT]
+    assert [f.name for f in (steps.folder / steps.after(place, step).key).iterdir()] == [VERDICT]
 
 
 def test_what_may_pass_is_not_kept(steps, monkeypatch):
@@ -152,19 +212,43 @@ def test_a_half_written_step_is_not_there(steps, digits):
     step = recipe("MagnitudePrune()").steps[0]
     with pytest.raises(OSError, match="No space"):
         Steps(steps.folder, digits, save=fails).take(place, step)
-    key = steps.key(place.key, step, 0)
-    assert not steps.has(key) and not (steps.folder / f"{key}.new").exists()
+    after = steps.after(place, step)
+    assert not steps.has(after) and not (steps.folder / f"{after.key}.new").exists()
     steps.take(place, step)
-    assert [f.name for f in steps.folder.iterdir()] == [key]  # no lock, no partial, nothing temporary
+    assert [f.name for f in steps.folder.iterdir()] == [after.key]  # no lock, no partial, nothing temporary
 
 
 @pytest.mark.parametrize("file", ["record.json", "weights.safetensors"])
-def test_a_damaged_step_goes_and_is_made_again(steps, file):
+def test_a_damaged_step_is_put_aside_and_made_again(steps, file):
     place = through(steps, "MagnitudePrune()")
     (steps.folder / place.key / file).write_bytes(b"\0\0\0")
     with pytest.raises(BadStudy, match=r"the kept step MagnitudePrune\(.*\) was damaged .* run again"):
         through(steps, "MagnitudePrune()").model  # noqa: B018
     assert same(through(steps, "MagnitudePrune()").model, place.model)
+    assert (steps.folder / f"{place.key}.damaged" / file).read_bytes() == b"\0\0\0"
+
+
+def test_a_step_that_cannot_be_read_for_now_stays(steps, monkeypatch):
+    place = through(steps, "MagnitudePrune()")
+
+    def refuses(*args, **kwargs):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.read_text", refuses)
+        with pytest.raises(BadStudy, match=r"kept step MagnitudePrune\(.*\) cannot be read \(Too many open files"):
+            through(steps, "MagnitudePrune()")
+    assert same(through(steps, "MagnitudePrune()").model, place.model)
+
+
+def test_brought_steps_are_never_taken_away(steps, digits):
+    place = through(steps, "MagnitudePrune()")
+    steps.name_machine()
+    (steps.folder / place.key / "weights.safetensors").write_bytes(b"half")
+    brought = Steps(steps.folder, digits, brought=True)
+    with pytest.raises(BadStudy, match=r"the step MagnitudePrune\(.*\) cannot be used .*; bring .* again"):
+        through(brought, "MagnitudePrune()").model  # noqa: B018
+    assert (steps.folder / place.key / "weights.safetensors").read_bytes() == b"half"
 
 
 def test_a_technique_may_change_its_teacher(steps, monkeypatch):
@@ -226,7 +310,7 @@ def test_a_teachers_content_decides_the_step(steps, tmp_path):
     keys = set()
     for seed in (0, 1):
         save_model(steps.start(MODEL, seed).model, folder)
-        keys.add(steps.key("start", step, 0))
+        keys.add(steps.after(at("start"), step).key)
     assert len(keys) == 2
     place = steps.take(steps.start("cnn(width=0.0625)", 0).as_baseline(), step)
     assert place.records[-1].details["teachers"][0]["name"] == str(folder)

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -20,6 +21,7 @@ MENDS = {
     "unable to open database file": "; see whether its folder may be written",
     "attempt to write a readonly database": "; see whether its folder may be written",
 }
+READ_ONLY = ("unable to open database file", "attempt to write a readonly database")
 
 
 class Store:
@@ -105,14 +107,23 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
-            db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             try:
-                self._prepare(db)
-            except BaseException:
-                db.close()
-                raise
-            self._connection = db
+                self._connection = self._connect(str(self.path))
+            except sqlite3.OperationalError as e:
+                if str(e) not in READ_ONLY or not self.path.is_file():
+                    raise
+                # beside the file readers write one that they share; where they cannot, nobody can change it either
+                self._connection = self._connect(f"file:{quote(str(self.path.absolute()))}?immutable=1")
         return self._connection
+
+    def _connect(self, name: str) -> sqlite3.Connection:
+        db = sqlite3.connect(name, timeout=30, isolation_level=None, uri=name.startswith("file:"))
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         db.execute("BEGIN")  # a reader's lock: version and tables belong together

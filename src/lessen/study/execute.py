@@ -27,7 +27,7 @@ from lessen.core.text import with_args
 from lessen.core.trial import Trial
 from lessen.store import Store
 from lessen.study.agree import agree
-from lessen.study.lock import alone_in
+from lessen.study.lock import alone_in, while_nothing_is_timed
 from lessen.study.plan import Study
 from lessen.study.steps import Place, Steps
 from lessen.study.watch import Now, Watch
@@ -121,14 +121,15 @@ class Executor:
         """Walk every seed's tree; the rows of the whole folder."""
         self._look_first()
         with alone_in(self.folder), Store(self.folder / "study.db") as self.store, training_threads(self.study.threads):
-            agree(self.study, self.task, str(self.baseline), self.store, self.folder)
             self.steps = Steps(self.cache, self.task, self.study.threads, brought=self.brought)
-            if self.train_only:
-                self.steps.name_machine()
-            kept = self.store.trials()
+            kept = self.store.trials() if self.store.path.is_file() else []
             self.rows = {trial.key: trial for trial in kept}
             roots = [(self.steps.start(self.study.model, seed), self._waiting(seed)) for seed in self.study.seeds]
-            self.left = sum((Counter(self._ahead(place.key, chains)) for place, chains in roots), Counter())
+            starts = {place.seed: self._baseline_of(place).key for place, chains in roots if chains}
+            agree(self.study, self.task, str(self.baseline), starts, self.store, self.folder)
+            if self.train_only:
+                self.steps.name_machine()
+            self.left = sum((Counter(self._ahead(place, chains)) for place, chains in roots), Counter())
             self.watch.started(self.study, kept)
             try:
                 for place, chains in roots:
@@ -153,11 +154,18 @@ class Executor:
         done = {key for key, trial in self.rows.items() if trial.status == "done"}
         return [chain for chain in chains if (str(chain.recipe), seed) not in done]
 
-    def _ahead(self, key: str, chains: Sequence[Chain], depth: int = 0) -> Iterator[str]:
-        """Kinds of the work that these chains need from the place of that key on, in order."""
+    def _baseline_of(self, place: Place) -> Place:
+        """Where the recipes of that seed start from; nothing is made."""
+        for technique in self.baseline:
+            place = self.steps.after(place, technique)
+        return place
+
+    def _ahead(self, place: Place, chains: Sequence[Chain], depth: int = 0) -> Iterator[str]:
+        """Kinds of the work that these chains need from there on, in order."""
+        place = place.as_baseline() if depth == len(self.baseline) else place
         yield from ("measure" for chain in chains if len(chain.steps) == depth and not self.train_only)
         for technique, group in branches(chains, depth):
-            child = self.steps.key(key, technique, group[0].seed)
+            child = self.steps.after(place, technique)
             if not self.steps.has(child):
                 yield type(technique).__name__
             yield from self._ahead(child, group, depth + 1)
@@ -170,7 +178,7 @@ class Executor:
             if len(chain.steps) == depth and not self.train_only:
                 self._trial(chain, place)
         for technique, group in branches(chains, depth):
-            before = Counter(self._ahead(place.key, group, depth))
+            before = Counter(self._ahead(place, group, depth))
             first, step = group[0], depth + 1
             now = Now(str(first.recipe), first.seed, step, len(first.steps) + 2, str(technique), left=self.left)
             self.watch.step(now)
@@ -181,13 +189,11 @@ class Executor:
                 for chain in group:
                     self._fail(chain, place.records, e, self._where(chain, step))
             else:
-                self.left -= before - Counter(self._ahead(child.key, group, step))
+                self.left -= before - Counter(self._ahead(child, group, step))
                 self._visit(child, group, step)
 
     def _take(self, place: Place, technique: Technique, progress: Callable[[float, str], None]) -> Place:
-        from lessen.measure import quiet_machine
-
-        with quiet_machine(f"training for {self.folder}", shared=True, tell=partial(progress, 0.0)):
+        with while_nothing_is_timed(f"training for {self.folder}", progress):
             return self.steps.take(place, technique, progress)
 
     def _progress(self, now: Now) -> Callable[[float, str], None]:
@@ -207,7 +213,8 @@ class Executor:
         try:
             parent = self._parent(place) if len(chain.recipe) else None
             where = "packing"
-            artifact = self._pack(chain, place, parent)
+            with while_nothing_is_timed(f"packing for {self.folder}", self._progress(now)):
+                artifact = self._pack(chain, place, parent)
             where = "measuring"
             now = replace(now, step=steps + 2, text="measure")
             self.watch.step(now)
@@ -247,7 +254,10 @@ class Executor:
     def _fail(self, chain: Chain, records: tuple[Record, ...], error: Exception, where: str) -> None:
         line = " ".join(str(error).split())
         if is_full(error):
-            raise BadStudy(f"the disk of {self.folder} is full; free some space and run again to go on") from None
+            raise BadStudy(
+                f"a disk is full ({line}); what is done is kept; free some space, in {self.folder} or where TMPDIR "
+                "points, and run again to go on"
+            ) from None
         if not isinstance(error, LessenError):  # a fault of ours or of the user's code: keep what helps to find it
             (self.folder / "errors").mkdir(exist_ok=True)
             text = "".join(traceback.format_exception(error))

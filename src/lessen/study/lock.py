@@ -1,13 +1,14 @@
-"""One process at a time in a folder: a lock that the system lets go of when its holder dies, however it dies."""
+"""Who waits for whom: locks that the system lets go of when their holder dies, however it dies."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from lessen.core.errors import Busy
@@ -26,6 +27,15 @@ def alone_in(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n")
         file.flush()
+        yield
+
+
+@contextmanager
+def while_nothing_is_timed(what: str, progress: Callable[[float, str], None]) -> Iterator[None]:
+    """For training and packing, which may go on beside each other; a wait for what is timed is told to `progress`."""
+    from lessen.measure import quiet_machine
+
+    with quiet_machine(what, shared=True, tell=partial(progress, 0.0)):
         yield
 
 

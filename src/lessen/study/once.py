@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lessen.core.errors import BadArtifact, BadRecipe
 from lessen.core.run import Run, silent
 from lessen.core.text import split_pair
+from lessen.study.lock import while_nothing_is_timed
 
 if TYPE_CHECKING:
     from lessen.artifact import Artifact
@@ -34,8 +35,9 @@ def train(
         fresh = task.build(model)
     checkpoint = _unfinished(folder)
     run = Run(origin=fresh, checkpoint=checkpoint, progress=progress)
-    trained, records = recipe.apply(fresh, task, seed=seed, run=run)
-    packed = artifact.pack(trained, task, folder, seed=seed, records=records)
+    with while_nothing_is_timed(f"training for {folder}", progress):
+        trained, records = recipe.apply(fresh, task, seed=seed, run=run)
+        packed = artifact.pack(trained, task, folder, seed=seed, records=records)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return packed
 
@@ -60,14 +62,27 @@ def start(
     task, folder = find(task_text), output.with_name(f"{output.name}-baseline")
     if folder.exists():
         base = artifact.load(folder)
-        if (base.manifest.task_fingerprint, base.manifest.seed) != (task.fingerprint, seed) or weights:
-            raise BadArtifact(f"{folder} was made from another task, seed or weights; remove it or choose another -o")
+        if weights or not _is_baseline(base, task, model, seed):
+            raise BadArtifact(
+                f"{folder} was made from another task, model, seed or weights; remove it or choose another -o"
+            )
     elif weights:
         own = artifact.load_weights(task.build(model), weights, trust_pickle=trust_pickle)
         base = artifact.pack(own, task, folder, seed=seed)
     else:
         base = train(task, model, folder, catalog.recipe(task.baseline), seed=seed, progress=progress)
     return base, task
+
+
+def _is_baseline(base: Artifact, task: Task, model: str, seed: int) -> bool:
+    """Whether that artifact is what this task, model and seed make when trained in the task's own way."""
+    from lessen import catalog
+
+    made = base.manifest
+    trained = [record.technique for record in made.records] == [str(t) for t in catalog.recipe(task.baseline)]
+    fresh = task.build(model)
+    name = str(getattr(fresh, "builder", type(fresh).__name__))
+    return trained and (made.task_fingerprint, made.seed, made.model) == (task.fingerprint, seed, name)
 
 
 def compress(
@@ -84,10 +99,11 @@ def compress(
     model = base.model()
     checkpoint = _unfinished(folder)
     run = Run(origin=model, done=earlier, checkpoint=checkpoint, progress=progress)
-    changed, records = recipe.apply(model, task, seed=seed, run=run)
     whole = " >> ".join([*earlier, str(recipe)])
-    records = (*base.manifest.records, *records)
-    packed = artifact.pack(changed, task, folder, recipe=whole, seed=seed, records=records, parent=base)
+    with while_nothing_is_timed(f"training for {folder}", progress):
+        changed, records = recipe.apply(model, task, seed=seed, run=run)
+        records = (*base.manifest.records, *records)
+        packed = artifact.pack(changed, task, folder, recipe=whole, seed=seed, records=records, parent=base)
     shutil.rmtree(checkpoint, ignore_errors=True)
     return packed
 

@@ -7,26 +7,22 @@ renamed: it is whole or not there, and being there means done.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import lessen
 from lessen.core.errors import BadArtifact, BadStudy, Diverged, LessenError, Refused
 from lessen.core.record import Record
 from lessen.core.run import Run, silent
 from lessen.core.task import Task
-from lessen.core.technique import Folder, Technique
-from lessen.core.text import format_call, parse_call
-from lessen.models.state import STRUCTURE, WEIGHTS
+from lessen.core.technique import Technique
+from lessen.core.text import format_call
 from lessen.study.lock import turn
+from lessen.study.sources import digest, file_hash, module_hash, named_models, rooms
 
 RECORD = "record.json"
 MACHINE = "machine.json"
@@ -49,6 +45,11 @@ class Place:
     @cached_property
     def model(self) -> Any:
         return self.make()
+
+    @property
+    def teacher(self) -> Place | None:
+        """What the steps from here on see as their `run.origin`."""
+        return self.replaced or self.origin
 
     def as_baseline(self) -> Place:
         """The same place, as what recipes start from."""
@@ -91,28 +92,27 @@ class Steps:
         sources = (rooms("models", "tasks", "ops", "kernels"), module_hash(model), module_hash(self.task.text))
         return Place(digest(model, seed, *sources, *self.surroundings), seed, build)
 
-    def key(self, place: str, technique: Technique, seed: int) -> str:
-        """Names the step that `technique` makes from the place of that key."""
+    def after(self, place: Place, technique: Technique) -> Place:
+        """One step on, as it will stand in the cache; nothing is made, and its records are those of before."""
         fields = format_call(type(technique).__name__, dict(technique))
         code = file_hash(type(technique)), rooms("ops", "kernels")
-        return digest(place, fields, seed, *code, *named_models(technique), *self.surroundings)
+        seen = place.teacher and place.teacher.key, place.done  # where the baseline ends decides who teaches
+        key = digest(place.key, fields, place.seed, *seen, *code, *named_models(technique), *self.surroundings)
+        done = () if place.origin is None else (*place.done, str(technique))
+        replaced = place if technique.replaces else place.replaced
+        return Place(key, place.seed, lambda: self._load(key, technique), place.origin, done, place.records, replaced)
 
-    def has(self, key: str) -> bool:
-        return (self.folder / key).is_dir()
+    def has(self, place: Place) -> bool:
+        return (self.folder / place.key).is_dir()
 
     def take(self, place: Place, technique: Technique, progress: Callable[[float, str], None] = silent) -> Place:
         """Go one step on: from the cache, or by applying the technique. Errors: those of the technique."""
-        key = self.key(place.key, technique, place.seed)
-        if not self.has(key):
-            with turn(self.folder / f"{key}.lock"):  # two studies on one cache wait for each other's steps
-                if not self.has(key):
-                    self._make(key, place, technique, progress)
-        record = self._record(key, technique)
-        done = () if place.origin is None else (*place.done, str(technique))
-        replaced = place if technique.replaces and place.origin else place.replaced
-        return Place(
-            key, place.seed, lambda: self._load(key, technique), place.origin, done, (*place.records, record), replaced
-        )
+        after = self.after(place, technique)
+        if not self.has(after):
+            with turn(self.folder / f"{after.key}.lock"):  # two studies on one cache wait for each other's steps
+                if not self.has(after):
+                    self._make(after.key, place, technique, progress)
+        return replace(after, records=(*place.records, self._record(after.key, technique)))
 
     def _make(self, key: str, place: Place, technique: Technique, progress: Callable[[float, str], None]) -> None:
         if self.brought:
@@ -122,8 +122,9 @@ class Steps:
             )
         partial = self.folder / f"{key}.partial"  # stays when this process dies, for the training loop to go on from
         partial.mkdir(exist_ok=True)
-        teacher = place.replaced or place.origin
-        origin = None if teacher is None else self.task.copy(teacher.model)  # a teacher may be changed freely
+        origin = (
+            None if place.teacher is None else self.task.copy(place.teacher.model)
+        )  # a teacher may be changed freely
         run = Run(origin=origin, done=place.done, checkpoint=partial, progress=progress)
         try:
             model, record = technique.apply(place.model, self.task, seed=place.seed, run=run)
@@ -155,8 +156,10 @@ class Steps:
                 verdict = json.loads((folder / VERDICT).read_text(encoding="utf-8"))
                 raise VERDICTS[verdict["kind"]](verdict["message"])
             return Record.model_validate_json((folder / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError, KeyError) as e:  # pydantic's error is a ValueError
+        except (FileNotFoundError, ValueError, KeyError) as e:  # pydantic's error is a ValueError
             raise self._damaged(key, technique, e) from None
+        except OSError as e:  # too many open files, say: the step may be whole
+            raise BadStudy(f"the kept step {technique} cannot be read ({e.strerror or e}: {folder})") from None
 
     def _load(self, key: str, technique: Technique) -> Any:
         """What later steps get is what the disk holds, so that a resumed study computes the same."""
@@ -166,14 +169,16 @@ class Steps:
             raise self._damaged(key, technique, e) from None
 
     def _damaged(self, key: str, technique: Technique, error: Exception) -> BadStudy:
-        shutil.rmtree(self.folder / key, ignore_errors=True)
+        """What was hours of training is never deleted: another version of a user's module may read it."""
         reason = str(error).splitlines()[0]
-        return BadStudy(f"the kept step {technique} was damaged ({reason}) and is gone; run again to make it anew")
-
-
-def digest(*parts: Any) -> str:
-    """32 hex digits over all parts, each kept apart from the next."""
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+        if self.brought:
+            return BadStudy(f"the step {technique} cannot be used ({reason}); bring {self.folder / key} again")
+        aside = self.folder / f"{key}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.folder / key).rename(aside)
+        return BadStudy(
+            f"the kept step {technique} was damaged ({reason}) and is now {aside}; run again to make it anew"
+        )
 
 
 @cache
@@ -194,49 +199,3 @@ def read_machine(folder: Path) -> tuple[str, str]:
             f"{folder} does not say which machine trained its steps ({e}); bring the steps of a run with --train-only"
         ) from None
     return version, device
-
-
-@cache
-def rooms(*names: str) -> str:
-    """Hash of all source files of these rooms; a room that does not exist is empty."""
-    home = Path(lessen.__file__).parent
-    files = sorted(f for name in names for f in (home / name).rglob("*") if f.suffix in {".py", ".cpp", ".h", ".cu"})
-    return digest(*[(str(f.relative_to(home)), hashed([f])) for f in files])
-
-
-@cache
-def file_hash(kind: type) -> str:
-    """Hash of the file that a class is written in."""
-    try:
-        return hashed([Path(inspect.getfile(kind))])
-    except (TypeError, OSError):  # typed into a shell: there is no file
-        return kind.__qualname__
-
-
-def named_models(technique: Technique) -> list[str]:
-    """Hashes of the models in the folders that fields name; a folder without one says so better when it is read."""
-    found = []
-    for name, field in type(technique).model_fields.items():
-        value = getattr(technique, name)
-        if any(isinstance(mark, Folder) for mark in field.metadata):
-            folders = [Path(folder) for folder in ((value,) if isinstance(value, str) else value) if folder]
-            files = [folder / file for folder in folders for file in (STRUCTURE, WEIGHTS)]
-            found.append(hashed(file for file in files if file.is_file()))
-    return found
-
-
-def module_hash(text: str) -> str:
-    """Hash of the user's own module in `package.module:function(...)`; empty for our own names."""
-    module, colon, _ = parse_call(text).name.partition(":")
-    try:
-        spec = find_spec(module) if colon else None
-    except ModuleNotFoundError:  # building it says so better
-        return ""
-    return hashed([Path(spec.origin)]) if spec and spec.origin else ""
-
-
-def hashed(files: Iterable[Path]) -> str:
-    found = hashlib.sha256()
-    for file in files:
-        found.update(file.read_bytes())
-    return found.hexdigest()
