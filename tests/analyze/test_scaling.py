@@ -114,9 +114,9 @@ def test_one_arm_has_no_front():
 def test_resamples_are_paired_and_keep_the_mean():
     random = np.random.default_rng(0)
     right = [random.random((5, 300)) < share for share in (0.9, 0.7)]
-    drawn = resampled(right, 2_000)
+    drawn = resampled(right, 0.5 / 300, 2_000)
     assert drawn.shape == (2_000, 2)
     assert drawn.mean(0) == pytest.approx([1 - r.mean() for r in right], abs=2e-3)
-    same = resampled([right[0], right[0]], 50)
+    same = resampled([right[0], right[0]], 0.5 / 300, 50)
     assert (same[:, 0] == same[:, 1]).all()
-    assert (resampled([np.ones((2, 100))], 10) == 0.5 / 100).all()  # no error has no logarithm
+    assert (resampled([np.ones((2, 100))], 0.5 / 100, 10) == 0.5 / 100).all()  # no error has no logarithm

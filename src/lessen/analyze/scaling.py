@@ -97,10 +97,11 @@ def law(arms: Sequence[Arm], seeds: int, images: int) -> Law:
     )  # fmt: skip
 
 
-def resampled(right: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def resampled(right: Sequence[np.ndarray], least: float, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Errors (draws, n) of n models, from right answers (seeds, images) each: seeds and images drawn with replacement.
 
-    The same draw for all, as they share seeds and images. Seeds' scores (seeds, 1) resample the seeds alone.
+    The same draw for all, as they share seeds and images. Seeds' scores (seeds, 1) resample the seeds alone. least: what
+    no error counts as, since a logarithm has no zero; half of one wrong answer among the images that were scored.
     """
     import numpy as np
 
@@ -108,7 +109,6 @@ def resampled(right: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0) ->
     seeds, images = right[0].shape
     rows = random.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
     columns = random.multinomial(images, np.full(images, 1 / images), draws) / images
-    least = 0.5 / max(images, 2)  # of no wrong answer, half of one: a logarithm has no zero
     found = [1 - ((rows @ np.asarray(r, float)) * columns).sum(1) for r in right]
     return np.maximum(np.stack(found, 1), least)
 
