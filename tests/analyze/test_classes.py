@@ -52,6 +52,16 @@ def test_one_seed_that_fails_in_a_class_does_not_make_the_classes_differ():
     assert not uneven("a", d, LABELS).clear
 
 
+def test_a_class_of_one_image_is_never_clear():
+    labels = np.repeat([0, 1], [100, 1])
+    first = np.ones((3, 101), bool)
+    arm = first.copy()
+    arm[:, -1] = False
+    found = classes({"a": first, "b": arm}, labels)
+    (lost,) = (r for r in found.of("b") if r.label == 1)
+    assert (lost.value, lost.low, lost.high, lost.p_holm, lost.clear) == (-1, -1, 1, 1, False)
+
+
 def test_from_rows_and_predictions():
     table = {("", s): row for s, row in enumerate(right({}))}
     table |= {("Int2()", s): row for s, row in enumerate(right({1: 0.4}, 1))}

@@ -17,6 +17,7 @@ from lessen.report import plain, question_figures, render, scores, write
 from lessen.report.answers import answer
 from lessen.report.axes import look
 from lessen.report.lottery import trainings
+from lessen.report.question_tables import tables
 from lessen.report.questions import asked, questions
 from lessen.report.summary import summarize
 from lessen.store import Store
@@ -77,6 +78,18 @@ def test_nothing_finished_says_nothing():
     assert answer(finding([point("a", 0.9)], [])) == (
         "Nothing can be said yet: no two arms have finished on the same seed.",
     )
+
+
+def test_a_difference_whose_spread_is_not_known_has_no_interval():
+    same = contrast("b", -0.01, False, p=1.0, p_holm=1.0, smallest=None, images=0)
+    same = same.model_copy(update={"low": -1.0, "high": 1.0})
+    f = finding([point("a", 0.9), point("b", 0.89)], [same])
+    assert "not clearly different from a: b (1.0\u00a0point lower, 95 % unknown)." in answer(f)[0].lower()
+    score, _ = tables(f)
+    cells = {c.title: c.cell(f.points[1]) for c in score.columns}
+    assert cells["to a"].below == "same at every seed" and cells["p (Holm)"] == ("1.00", "not clear")
+    one = f.model_copy(update={"contrasts": (same.model_copy(update={"seeds": 1}),)})
+    assert {c.title: c.cell(f.points[1]) for c in tables(one)[0].columns}["to a"].below == "one seed"
 
 
 def test_one_seed_is_said_to_be_one():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from fake_study import trials
+from scipy.stats import nct
 
 from lessen.analyze.statistics import wilson
 from lessen.core.record import Score
@@ -48,7 +49,7 @@ def test_numbers_by_hand():
     # pairs differ by 0.004, 0.01 and 0.002 within recipes: sum of squares / 2 over 3 degrees of freedom
     assert s.freedom == 3
     assert s.spread == pytest.approx(((0.004**2 + 0.01**2 + 0.002**2) / 2 / 3) ** 0.5)
-    assert s.visible == pytest.approx((3.1824 + 0.9785) * s.spread / 2**0.5, rel=1e-3)  # t quantiles of 3
+    assert nct.sf(3.1824, 3, s.visible / s.spread * 2**0.5) == pytest.approx(0.8, abs=1e-4)  # t at 97.5 % of 3
 
 
 def test_validation_chooses():

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from lessen.analyze import points
 from lessen.analyze.points import Answers, Point
 from lessen.analyze.predictions import Labels
-from lessen.analyze.statistics import holm, paired_difference
+from lessen.analyze.statistics import LEVEL, holm, paired_difference
 from lessen.core.record import Row
 from lessen.core.trial import Trial
 
 if TYPE_CHECKING:
     import numpy as np
 
-LEVEL = 0.05
 PERMUTATIONS = 2_000
 
 

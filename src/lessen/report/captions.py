@@ -20,7 +20,7 @@ def caption(f: Finding) -> tuple[str, ...]:
     if any(not c.images for c in f.contrasts):
         found.append(
             "Intervals and p values are from the seeds' scores alone, because the predictions are gone: what other test"
-            " images would show is not in them."
+            " images would show is not in them, and a difference that is the same at every seed is not clear."
         )
     return tuple(found)
 
@@ -30,8 +30,9 @@ def reading(findings: Sequence[Finding]) -> tuple[str, ...]:
     found = [
         "Scores are mean ± sd over seeds. Differences are of test scores, in points, on the same seeds and test images,"
         " which are resampled together for the 95 % intervals. Clear is p <= 0.05 of a t-test after Holm's correction,"
-        " and an interval without zero; behind not clear stands the difference that four of five such studies would"
-        " have shown. The scale of scores is logarithmic in the share of wrong answers."
+        " and an interval without zero; behind not clear stands the true difference that four of five such studies"
+        " would have called clear, even if no other were real. The scale of scores is logarithmic in the share of wrong"
+        " answers."
     ]
     if any(f.curves and not f.by for f in findings):
         most = f"{100 * NEAR:.0f} %"
