@@ -18,6 +18,7 @@ from lessen.analyze.scaling import SURE, Fit, Held, Law, Price
 from lessen.report import html, law_figures, markdown, words
 from lessen.report.answers import answer
 from lessen.report.axes import axis
+from lessen.report.captions import caption
 from lessen.report.questions import Question, questions
 
 COMPARISONS = [
@@ -196,6 +197,13 @@ def test_classes_are_a_table_and_a_picture():
     (trace,) = go.Figure(figure).data
     assert title == "Recall by class" and list(trace.y) == pytest.approx([-2, -30])
     assert "by class" in " ".join(answer(finding(q.finding.points, by="class", contrasts=q.finding.contrasts))).lower()
+
+
+@pytest.mark.parametrize("images, test", [({0: 40, 1: 60}, "a paired t-test"), ({0: 40, 1: 60, 2: 9}, "Friedman's")])
+def test_the_caption_names_the_test_of_the_classes(images, test):
+    f = of_classes(True)
+    found = f.classes.model_copy(update={"images": images})
+    assert f"asked of other seeds ({test}" in " ".join(caption(f.model_copy(update={"classes": found})))
 
 
 def test_all_of_it_stands_on_the_page_and_in_markdown(tmp_path):

@@ -74,11 +74,12 @@ def _how(f: Finding) -> list[str]:
             " for other images of validation is not asked. Test scores had no part in it."
         ]
     if f.classes:
+        test = "a paired t-test" if len(f.classes.images) == 2 else "Friedman's test"
         return [
             "Recall is the share of a class's images that are answered rightly. Clear is p <= 0.05 of a t-test after"
             f" Holm's correction over {len(f.classes.recalls) - len(f.classes.images)} tests of classes and arms, and"
-            " an interval without zero. Whether classes differ is asked of other seeds (Friedman's test) and of other"
-            " images (labels permuted); the larger p value stands."
+            f" an interval without zero. Whether classes differ is asked of other seeds ({test}) and of other images"
+            " (labels permuted); the larger p value stands."
         ]
     return []
 
