@@ -187,7 +187,7 @@ def _size(seen: Sequence[Measurement]) -> Size | None:
         zeros=mean(1 - m.cost.nonzeros / max(m.cost.parameters, 1) for m in seen),
         parameters=mean(m.cost.parameters for m in seen), macs=mean(m.cost.macs for m in seen),
         nonzero_macs=mean(living) if len(living) == len(seen) else None,
-        times=tuple(_time(seen, batch) for batch in sorted({row.batch for m in seen for row in m.latency})),
+        times=tuple(_time(seen, batch) for batch in dict.fromkeys(row.batch for m in seen for row in m.latency)),
     )  # fmt: skip
 
 
