@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import unquote
 
 import plotly.graph_objects as go
 import pytest
@@ -207,6 +208,14 @@ def test_markdown_has_the_same_numbers_and_its_pictures(tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 * (1 + 4) + 2 * (1 + 4)
     assert len({line.count(" | ") for line in rows}) <= 4  # two tables a question, every row of one width
+
+
+@pytest.mark.parametrize("name", ["my study (1)", "b]ch äé", "50 % (a)", "plain"])
+def test_the_links_to_pictures_hold_for_any_name(tmp_path, name):
+    out = write(run_folder(tmp_path), tmp_path / "docs" / f"{name}.md")
+    links = re.findall(r"^!\[[^\]]*\]\((.*)\)$", out.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [unquote(link) for link in links] == [f"{name}-1.svg", f"{name}-2.svg"]
+    assert all((out.parent / unquote(link)).is_file() and not re.search(r"[\s()<>]", link) for link in links)
 
 
 def test_pictures_are_the_same_every_time(tmp_path):
