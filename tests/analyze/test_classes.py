@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_rows import answers, trial
+from scipy import stats
 
-from lessen.analyze.classes import classes, uneven
+from lessen.analyze.classes import _other_seeds, classes, uneven
 from lessen.analyze.comparison import Comparison
 from lessen.analyze.findings import find
 
@@ -50,6 +51,34 @@ def test_one_seed_that_fails_in_a_class_does_not_make_the_classes_differ():
     d = right({}, 1).astype(float) - right({})
     d[0, LABELS == 2] -= 1  # the images say so, the seeds do not
     assert not uneven("a", d, LABELS).clear
+
+
+def test_a_class_of_one_image_is_never_clear():
+    labels = np.repeat([0, 1], [100, 1])
+    first = np.ones((3, 101), bool)
+    arm = first.copy()
+    arm[:, -1] = False
+    found = classes({"a": first, "b": arm}, labels)
+    (lost,) = (r for r in found.of("b") if r.label == 1)
+    assert (lost.value, lost.low, lost.high, lost.p_holm, lost.clear) == (-1, -1, 1, 1, False)
+
+
+def test_of_two_classes_one_may_lose_more():
+    random, labels = np.random.default_rng(0), np.repeat([0, 1], 500)
+    first = random.random((5, 1000)) < 0.98
+    arm = first & ((random.random((5, 1000)) < 0.6) | (labels == 0))
+    assert uneven("a", arm.astype(float) - first, labels).clear
+    alike = first & (random.random((5, 1000)) < 0.6)
+    assert not uneven("a", alike.astype(float) - first, labels).clear
+    one_seed = arm.astype(float) - first
+    one_seed[1:] = 0
+    assert not uneven("a", one_seed, labels).clear
+    assert uneven("a", arm[:1].astype(float) - first[:1], labels).p == 1
+
+
+def test_the_t_test_of_two_classes_is_scipys():
+    table = np.random.default_rng(1).normal(size=(5, 2))
+    assert _other_seeds(table) == pytest.approx(stats.ttest_rel(*table.T).pvalue)
 
 
 def test_from_rows_and_predictions():

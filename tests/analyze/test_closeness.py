@@ -12,6 +12,7 @@ from lessen.analyze import closeness
 from lessen.analyze.closeness import Shares
 from lessen.analyze.comparison import Comparison
 from lessen.analyze.findings import find
+from lessen.analyze.statistics import wilson
 
 ARMS = {"alone": "Student() >> Finetune()", "taught": "Student() >> LogitDistill()"}
 ASKED = Comparison(question="?", arms=ARMS)
@@ -100,6 +101,36 @@ def test_one_seed_is_never_clear():
     seen = compared(1, 0.1)
     assert seen.test("taught", ARMS["taught"], "kl").p < 1e-6
     assert not any(t.clear for t in seen.tests) and not seen.between and seen.pairs == 0
+
+
+def test_what_would_have_been_seen_counts_the_tests():
+    seen = compared(4, 0.29)
+    kl = seen.test("taught", ARMS["taught"], "kl")
+    (base, far), (_, near) = many(400, 4, 0.3), many(400, 4, 0.29)
+    moved = [[(b * np.log(b / q)).sum(1) for b, q in zip(base, arm, strict=True)] for arm in (near, far)]
+    d = closeness.mean(np.subtract(*moved))
+    assert kl.value == pytest.approx(d.value) and kl.smallest == pytest.approx(d.smallest(tests=4))
+    assert all(t.smallest is None for t in compared(1, 0.1).tests)
+
+
+def test_the_same_answer_to_all_images_is_not_the_same_to_every_image():
+    seen = found(both(alone=BASE * 0.9 + 0.1 * BASE**2 / (BASE**2).sum(1, keepdims=True)))
+    alone = seen.near("alone", ARMS["alone"]).amounts["agreement"]
+    assert alone.value == 1 and (alone.low, alone.high) == wilson(4, 4)
+    itself = seen.baseline.amounts["agreement"]
+    assert (itself.low, itself.high) == (1, 1)
+
+
+def test_one_image_shows_nothing_clearly():
+    rows_ = [trial(recipe, s, 1.0, n=1) for recipe in ("", *ARMS.values()) for s in range(3)]
+    p = {"": 0.8, ARMS["alone"]: 0.5, ARMS["taught"]: 0.7}
+
+    def read(t):
+        own = p[t.recipe] + t.seed / 1000
+        return Shares(np.array([[own, 1 - own]]), TARGETS[:1])
+
+    seen = closeness.find(find(ASKED, rows_), rows_, read)
+    assert min(t.p for t in seen.tests) < 0.01 and not any(t.clear or t.smallest for t in seen.tests)
 
 
 def test_the_same_arm_twice_differs_by_nothing():

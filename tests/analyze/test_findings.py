@@ -10,8 +10,9 @@ from made_rows import answers, cost, record, trial
 
 from lessen.analyze.comparison import Comparison
 from lessen.analyze.findings import NEAR, find
+from lessen.analyze.power import smallest_effect
 from lessen.analyze.predictions import class_names, right_answers, true_labels
-from lessen.analyze.statistics import holm, mean_interval, seed_difference
+from lessen.analyze.statistics import holm, mean_interval, seed_difference, wilson
 
 SEEDS = (0, 1, 2)
 PRUNE = "MagnitudePrune(sparsity={}, epochs=5)"
@@ -64,6 +65,38 @@ def test_one_seed_is_never_clear():
     for known in (answers(table), answers({})):
         (only,) = find(arms(dense="", small="Int8()"), rows, answers=known).contrasts
         assert only.value == pytest.approx(-0.8) and not only.clear
+
+
+def test_equal_gaps_without_predictions_are_not_clear():
+    scores = {"": (0.93, 0.92), "Int8()": (0.93, 0.91), "Float16()": (0.92, 0.90)}
+    rows = [trial(r, s, v) for r, vs in scores.items() for s, v in enumerate(vs)]
+    found = find(arms(int8="Int8()", half="Float16()"), rows)
+    (only,) = found.contrasts
+    assert (only.p, only.p_holm, only.clear, only.smallest) == (1.0, 1.0, False, None)
+    assert (only.low, only.high) == (-1, 1) and only.value == pytest.approx(-0.01)
+
+
+def test_scores_that_are_all_alike_have_an_interval():
+    rows = [trial(r, s, 1.0, n=50) for r in ("", "Int8()") for s in SEEDS]
+    table = {(r, s): images(50, 50) for r in ("", "Int8()") for s in SEEDS}
+    for known in (answers(table), answers({})):
+        for point in find(arms(dense="", small="Int8()"), rows, answers=known).points:
+            assert point.interval == wilson(50, 50)
+
+
+def test_what_would_have_been_seen_counts_the_tests():
+    random = np.random.default_rng(0)
+    recipes = {f"arm{i}": f"MagnitudePrune(sparsity=0.{i})" for i in range(1, 6)}
+    rows = [trial(r, s, 0.9 + float(random.normal(0, 0.01))) for r in recipes.values() for s in SEEDS]
+    for count in (2, 5):
+        asked = dict(list(recipes.items())[:count])
+        for c in find(arms(**asked), rows).contrasts:
+            ours, theirs = ([t.measurement.test.value for t in rows if t.recipe == r] for r in (c.recipe, c.against))
+            error = seed_difference(ours, theirs).error
+            assert c.smallest == pytest.approx(smallest_effect(error, 1, 2, alpha=0.05 / (count - 1)))
+    table = {(r, 0): images(90 - i) for i, r in enumerate(recipes.values())}
+    for c in find(arms(**recipes), [t for t in rows if not t.seed], answers=answers(table)).contrasts:
+        assert c.images and c.smallest is None  # nothing that one seed shows is called clear
 
 
 def test_only_seeds_that_both_have_are_paired():

@@ -68,6 +68,13 @@ def test_recommend_keeps_to_the_limits_and_breaks_ties():
     assert recommend(options, BASE, max_time=0.4) == (None, None, None)
 
 
+def test_the_most_accurate_keeps_to_the_allowed_drop_too():
+    options = [Option(0.028, 50, 0.5), Option(0.5, 10, 0.1)]
+    assert recommend(options, BASE) == (None, None, None)
+    assert recommend(options, BASE, max_drop=0.03) == (0, 0, 0)
+    assert recommend([*options, Option(0.0, 100, 0.9)], BASE) == (None, 2, None)  # near, but no smaller
+
+
 def test_recommend_without_times():
     assert recommend([Option(0.0, 50)], Option(0.0, 100)) == (0, None, 0)
     assert recommend([], BASE) == (None, None, None)

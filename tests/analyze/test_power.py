@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lessen.analyze.power import pooled_spread, smallest_effect
 
@@ -14,14 +15,21 @@ def test_pooled_spread_by_hand():
     assert pooled_spread([(1.0,), ()])[1] == 0
 
 
-def test_smallest_effect_by_table():
-    # t(0.975, 10) = 2.2281, t(0.8, 10) = 0.8791
-    assert smallest_effect(2.0, 4, 10) == pytest.approx((2.2281 + 0.8791) * 2 / 2, abs=1e-3)
+@pytest.mark.parametrize("freedom", [1, 2, 4, 10, 1000])
+@pytest.mark.parametrize("tests", [1, 8, 45])
+def test_the_smallest_effect_has_that_power(freedom, tests):
+    effect = smallest_effect(2.0, 4, freedom, alpha=0.05 / tests)  # its standard error is 1
+    assert stats.nct.sf(stats.t.ppf(1 - 0.025 / tests, freedom), freedom, effect) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_smallest_effect_with_many_degrees_of_freedom_by_table():
+    assert smallest_effect(1.0, 1, 10**6) == pytest.approx(1.9600 + 0.8416, abs=1e-3)  # of the normal distribution
     assert math.isnan(smallest_effect(math.nan, 1, 0))
 
 
-def test_an_effect_of_that_size_is_seen_four_times_of_five():
-    n, sd, rng = 12, 0.3, np.random.default_rng(0)
-    draws = rng.normal(smallest_effect(sd, n, n - 1), sd, size=(20_000, n))
+@pytest.mark.parametrize("n, tests", [(12, 1), (3, 10)])
+def test_an_effect_of_that_size_is_seen_four_times_of_five(n, tests):
+    sd, rng, alpha = 0.3, np.random.default_rng(0), 0.05 / tests
+    draws = rng.normal(smallest_effect(sd, n, n - 1, alpha=alpha), sd, size=(20_000, n))
     t = draws.mean(1) / (draws.std(1, ddof=1) / math.sqrt(n))
-    assert (abs(t) > 2.2010).mean() == pytest.approx(0.8, abs=0.02)  # t(0.975, 11)
+    assert (abs(t) > stats.t.ppf(1 - alpha / 2, n - 1)).mean() == pytest.approx(0.8, abs=0.02)

@@ -74,7 +74,7 @@ def test_the_front_is_the_least_error_between_sizes_on_logarithmic_scales():
     four = arm("4 bits", np.array([10e3, 40e3]), np.array([0.4, 0.1]), 0.01)
     eight = arm("8 bits", np.array([20e3, 80e3]), np.array([0.3, 0.02]), 0.01)
     assert between(four.bits, four.errors[None], 20e3)[0] == pytest.approx(0.2)
-    found = front([four, eight])
+    found = front([four, eight], seeds=5)
     assert [found[0].budget, found[-1].budget] == pytest.approx([20e3, 80e3]) and len(found) == scaling.BUDGETS
     assert found[0].errors == pytest.approx({"4 bits": 0.2, "8 bits": 0.3})
     assert (found[0].arm, found[0].share, found[0].rivals, found[0].sure) == ("4 bits", 1.0, (), True)
@@ -103,7 +103,7 @@ def test_an_error_out_of_an_arms_reach_has_no_price():
 def test_where_two_arms_are_as_good_the_front_is_not_sure():
     one, two = (arm(name, BITS, 900 / BITS) for name in ("a", "b"))
     two = two._replace(draws=np.random.default_rng(3).permutation(two.draws))
-    for held in front([one, two]):
+    for held in front([one, two], seeds=5):
         assert 0.3 < held.share < 0.7 and not held.sure and held.rivals
 
 
@@ -111,12 +111,35 @@ def test_one_arm_has_no_front():
     assert law([arm("a", BITS, 900 / BITS)], 5, 100).front == ()
 
 
+def test_one_seed_is_sure_of_nothing():
+    good, bad = arm("a", BITS, 900 / BITS), arm("b", BITS, 2000 / BITS)
+    for seeds in (1, 5):
+        assert {(held.arm, held.share, held.sure) for held in law([good, bad], seeds, 100).front} == {
+            ("a", 1.0, seeds > 1)
+        }
+
+
+def test_two_models_of_one_size_are_one_with_the_mean_of_their_errors():
+    # at 10 k both 0.4 and 0.1: 0.2; half way to 40 k on the scale, at 20 k, sqrt(0.2 x 0.05) = 0.1
+    twice = arm("a", np.array([10e3, 10e3, 40e3]), np.array([0.4, 0.1, 0.05]), 0.01)
+    found = law([twice, arm("b", np.array([5e3, 20e3]), np.array([0.5, 0.3]), 0.01)], 5, 100)
+    assert [held.errors["a"] for held in found.front] == pytest.approx(
+        [0.2 * 2 ** -np.log2(held.budget / 10e3) for held in found.front]
+    )
+    assert all(held.arm == "a" and held.sure for held in found.front)
+    assert scaling.merged(twice).draws == pytest.approx(
+        np.stack([np.sqrt(twice.draws[:, 0] * twice.draws[:, 1]), twice.draws[:, 2]], 1)
+    )
+    largest = arm("a", np.array([10e3, 40e3, 40e3]), np.array([0.4, 0.2, 0.05]), 0.01)
+    assert law([largest, twice._replace(name="b")], 5, 100).front[-1].errors["a"] == pytest.approx(0.1)
+
+
 def test_resamples_are_paired_and_keep_the_mean():
     random = np.random.default_rng(0)
     right = [random.random((5, 300)) < share for share in (0.9, 0.7)]
-    drawn = resampled(right, 2_000)
+    drawn = resampled(right, 0.5 / 300, 2_000)
     assert drawn.shape == (2_000, 2)
     assert drawn.mean(0) == pytest.approx([1 - r.mean() for r in right], abs=2e-3)
-    same = resampled([right[0], right[0]], 50)
+    same = resampled([right[0], right[0]], 0.5 / 300, 50)
     assert (same[:, 0] == same[:, 1]).all()
-    assert (resampled([np.ones((2, 100))], 10) == 0.5 / 100).all()  # no error has no logarithm
+    assert (resampled([np.ones((2, 100))], 0.5 / 100, 10) == 0.5 / 100).all()  # no error has no logarithm

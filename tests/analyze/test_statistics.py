@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lessen.analyze.statistics import paired_difference, summary, wilson
+from lessen.analyze.power import smallest_effect
+from lessen.analyze.statistics import (
+    Difference,
+    holm,
+    mean_interval,
+    paired_difference,
+    seed_difference,
+    summary,
+    wilson,
+)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 898, 10_000])
@@ -60,8 +69,7 @@ def test_difference_by_hand() -> None:
     parts = (1 / 32 / 2, 1 / 16 / 4)
     assert found.error == pytest.approx(math.sqrt(sum(parts)))
     assert found.freedom == int(sum(parts) ** 2 / (parts[0] ** 2 / 1 + parts[1] ** 2 / 3)) == 3
-    quantiles = stats.t.ppf(0.975, 3) + stats.t.ppf(0.8, 3)
-    assert found.smallest == pytest.approx(quantiles * found.error)
+    assert stats.nct.sf(stats.t.ppf(0.975, 3), 3, found.smallest() / found.error) == pytest.approx(0.8)
 
 
 def test_bootstrap_is_the_brute_force_one() -> None:
@@ -89,7 +97,7 @@ def test_seeds_that_disagree_are_not_outvoted_by_many_images() -> None:
     found = paired_difference(a, b)
     assert found.value == pytest.approx(0.04)
     assert not found.clear
-    assert found.smallest > 0.1
+    assert found.smallest() > 0.1
     assert "not clear" in str(found)
 
 
@@ -108,15 +116,55 @@ def test_a_large_difference_is_seen() -> None:
     assert found.clear
     assert 0.10 < found.low < found.value < found.high < 0.20
     assert str(found).startswith(f"+{100 * found.value:.2f} points (95 % ")
-    assert f"3 seeds; 898 images), clear; a difference below {100 * found.smallest:.2f} points" in str(found)
+    assert f"3 seeds; 898 images), clear; a difference below {100 * found.smallest():.2f} points" in str(found)
 
 
 def test_equal_answers_differ_by_nothing() -> None:
     a = answers(8, 3, 50, 0.5)
     found = paired_difference(a, a)
     assert (found.value, found.low, found.high, found.clear) == (0, 0, 0, False)
-    assert math.isnan(found.smallest)
+    assert math.isnan(found.smallest())
     assert "nan" not in str(found)
+
+
+ALL_RIGHT = np.ones((2, 40), bool)
+
+
+@pytest.mark.parametrize("found", [
+    seed_difference([0.75, 0.5], [0.5, 0.25]),
+    seed_difference([0.9, 0.8, 0.7], [0.89, 0.79, 0.69]),  # which differ in their last digits
+    paired_difference(ALL_RIGHT, ~ALL_RIGHT),
+    paired_difference(np.array([[1], [1], [0], [1]]), np.zeros((4, 1))),  # one image
+], ids=["scores", "rounded scores", "every answer", "one image"])  # fmt: skip
+def test_a_difference_without_a_spread_is_never_clear(found: Difference) -> None:
+    assert found.value and (found.p, found.clear) == (1.0, False) and math.isnan(found.smallest())
+    assert found.low < found.value < found.high or (found.value, found.high) == (1, 1)
+    assert "not clear" in str(found) and "nan" not in str(found)
+
+
+def test_images_that_are_all_lost_have_wilsons_interval() -> None:
+    found = paired_difference(~ALL_RIGHT, ALL_RIGHT)
+    z2 = stats.norm.ppf(0.975) ** 2
+    # none of 40 stayed, which Wilson's interval takes for at most z2 / (40 + z2) of all
+    assert (found.value, found.low, found.high) == (-1, -1, pytest.approx(2 * z2 / (40 + z2) - 1))
+
+
+def test_without_a_spread_a_score_has_wilsons_interval() -> None:
+    for right in (ALL_RIGHT, ~ALL_RIGHT, ALL_RIGHT[:1]):
+        assert mean_interval(right) == wilson(int(right[0].sum()), 40)
+    assert mean_interval(np.array([[0.93], [0.93], [0.93]]), 100) == wilson(93, 100)
+    assert mean_interval(np.array([[0.92], [0.94]]), 100) != wilson(93, 100)  # seeds that differ speak for themselves
+
+
+@pytest.mark.parametrize("tests", [1, 20])
+def test_a_difference_called_visible_is_clear_in_four_of_five_studies_after_correction(tests: int) -> None:
+    n, sd, studies, random = 6, 0.01, 1_000, np.random.default_rng(0)
+    real = np.arange(tests) == 0
+    effect = Difference(0.0, 0.0, 0.0, sd / math.sqrt(n), n - 1, n, 0).smallest(tests)
+    draws = random.normal(real * effect, sd, (studies, n, tests))
+    ps = stats.ttest_1samp(draws, 0, axis=1).pvalue
+    assert np.mean([holm(row)[0] <= 0.05 for row in ps.tolist()]) == pytest.approx(0.8, abs=0.05)
+    assert effect == pytest.approx(smallest_effect(sd, n, n - 1, alpha=0.05 / tests))
 
 
 def test_difference_is_repeatable_and_turns_round() -> None:

@@ -139,7 +139,7 @@ def test_one_seed_is_called_one_seed(small: Task, model: Any) -> None:
 
 
 def difference(value: float, half: float, *, error: float = 0.001) -> Difference:
-    return Difference(value, value - half, value + half, error, 99, 0.01, 3, 100)
+    return Difference(value, value - half, value + half, error, 99, 3, 100)
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from lessen.analyze.budgets import Budget, Choice
 from lessen.analyze.classes import Classes, Recall, Uneven
 from lessen.analyze.findings import Contrast, Finding
 from lessen.analyze.points import Point, spread
-from lessen.analyze.scaling import Fit, Held, Law, Price
+from lessen.analyze.scaling import SURE, Fit, Held, Law, Price
 from lessen.report import html, law_figures, markdown, words
 from lessen.report.answers import answer
 from lessen.report.axes import axis
+from lessen.report.captions import caption
 from lessen.report.questions import Question, questions
 
 COMPARISONS = [
@@ -45,7 +46,7 @@ def finding(points, **more) -> Finding:
 
 def held(budget: float, arm: str, share: float, rivals: tuple[str, ...] = ()) -> Held:
     errors = {"4 bits": 0.1, "8 bits": 0.2, "2 bits": 0.3}
-    return Held(budget=budget, arm=arm, share=share, errors=errors, rivals=rivals)
+    return Held(budget=budget, arm=arm, share=share, sure=share >= SURE, errors=errors, rivals=rivals)
 
 
 def a_law() -> Finding:
@@ -78,6 +79,17 @@ def test_arms_that_take_turns_are_counted():
     turns = tuple(held(1e4 * 2**i, arm, 0.5) for i, arm in enumerate(("4 bits", "8 bits", "4 bits")))
     told = answer(f.model_copy(update={"law": f.law.model_copy(update={"front": turns})}))[0]
     assert "is that of 4 bits at 2 of 3 budgets and 8 bits at 1. This is sure at none of 3 budgets" in told
+
+
+def test_a_law_of_one_seed_claims_nothing_sure():
+    f = a_law()
+    one = f.law.model_copy(
+        update={"seeds": 1, "front": tuple(h.model_copy(update={"sure": False}) for h in f.law.front)}
+    )
+    told = " ".join(answer(f.model_copy(update={"law": one}))).replace(words.THIN, " ")
+    assert "is that of 4 bits up to 20.0 kbit and 8 bits beyond, by this one seed." in told
+    assert "This is sure" not in told and "The resamples allow" not in told
+    assert told.endswith("so nothing here is sure.")
 
 
 def test_a_law_of_nothing_says_so():
@@ -185,6 +197,13 @@ def test_classes_are_a_table_and_a_picture():
     (trace,) = go.Figure(figure).data
     assert title == "Recall by class" and list(trace.y) == pytest.approx([-2, -30])
     assert "by class" in " ".join(answer(finding(q.finding.points, by="class", contrasts=q.finding.contrasts))).lower()
+
+
+@pytest.mark.parametrize("images, test", [({0: 40, 1: 60}, "a paired t-test"), ({0: 40, 1: 60, 2: 9}, "Friedman's")])
+def test_the_caption_names_the_test_of_the_classes(images, test):
+    f = of_classes(True)
+    found = f.classes.model_copy(update={"images": images})
+    assert f"asked of other seeds ({test}" in " ".join(caption(f.model_copy(update={"classes": found})))
 
 
 def test_all_of_it_stands_on_the_page_and_in_markdown(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import unquote
 
 import plotly.graph_objects as go
 import pytest
@@ -17,6 +18,7 @@ from lessen.report import plain, question_figures, render, scores, write
 from lessen.report.answers import answer
 from lessen.report.axes import look
 from lessen.report.lottery import trainings
+from lessen.report.question_tables import tables
 from lessen.report.questions import asked, questions
 from lessen.report.summary import summarize
 from lessen.store import Store
@@ -77,6 +79,18 @@ def test_nothing_finished_says_nothing():
     assert answer(finding([point("a", 0.9)], [])) == (
         "Nothing can be said yet: no two arms have finished on the same seed.",
     )
+
+
+def test_a_difference_whose_spread_is_not_known_has_no_interval():
+    same = contrast("b", -0.01, False, p=1.0, p_holm=1.0, smallest=None, images=0)
+    same = same.model_copy(update={"low": -1.0, "high": 1.0})
+    f = finding([point("a", 0.9), point("b", 0.89)], [same])
+    assert "not clearly different from a: b (1.0\u00a0point lower, 95 % unknown)." in answer(f)[0].lower()
+    score, _ = tables(f)
+    cells = {c.title: c.cell(f.points[1]) for c in score.columns}
+    assert cells["to a"].below == "same at every seed" and cells["p (Holm)"] == ("1.00", "not clear")
+    one = f.model_copy(update={"contrasts": (same.model_copy(update={"seeds": 1}),)})
+    assert {c.title: c.cell(f.points[1]) for c in tables(one)[0].columns}["to a"].below == "one seed"
 
 
 def test_one_seed_is_said_to_be_one():
@@ -194,6 +208,14 @@ def test_markdown_has_the_same_numbers_and_its_pictures(tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 * (1 + 4) + 2 * (1 + 4)
     assert len({line.count(" | ") for line in rows}) <= 4  # two tables a question, every row of one width
+
+
+@pytest.mark.parametrize("name", ["my study (1)", "b]ch äé", "50 % (a)", "plain"])
+def test_the_links_to_pictures_hold_for_any_name(tmp_path, name):
+    out = write(run_folder(tmp_path), tmp_path / "docs" / f"{name}.md")
+    links = re.findall(r"^!\[[^\]]*\]\((.*)\)$", out.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [unquote(link) for link in links] == [f"{name}-1.svg", f"{name}-2.svg"]
+    assert all((out.parent / unquote(link)).is_file() and not re.search(r"[\s()<>]", link) for link in links)
 
 
 def test_pictures_are_the_same_every_time(tmp_path):

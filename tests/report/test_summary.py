@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import pytest
 from fake_study import trials
+from scipy.stats import nct
 
+from lessen.analyze.comparison import Comparison
+from lessen.analyze.findings import find
 from lessen.analyze.statistics import wilson
 from lessen.core.record import Score
 from lessen.core.trial import Trial
+from lessen.report.brief import brief
 from lessen.report.summary import summarize
 
 
@@ -48,7 +52,7 @@ def test_numbers_by_hand():
     # pairs differ by 0.004, 0.01 and 0.002 within recipes: sum of squares / 2 over 3 degrees of freedom
     assert s.freedom == 3
     assert s.spread == pytest.approx(((0.004**2 + 0.01**2 + 0.002**2) / 2 / 3) ** 0.5)
-    assert s.visible == pytest.approx((3.1824 + 0.9785) * s.spread / 2**0.5, rel=1e-3)  # t quantiles of 3
+    assert nct.sf(3.1824, 3, s.visible / s.spread * 2**0.5) == pytest.approx(0.8, abs=1e-4)  # t at 97.5 % of 3
 
 
 def test_validation_chooses():
@@ -59,6 +63,31 @@ def test_validation_chooses():
     assert s.on_front == {1, 2, 3}
     assert summarize(study(ROWS), {"max_drop": 0.05}).choice["smallest"].recipe == "B()"  # type: ignore[union-attr]
     assert summarize(study(ROWS), {"max_bytes": 50}).choice["most_accurate"] is None
+
+
+def timed(trial: Trial, first: float, second: float) -> Trial:
+    """Milliseconds and ratio at batch 64, which is measured first, and at batch 1."""
+    seen = trial.measurement
+    assert seen is not None
+    one = seen.latency[0]
+    latency = tuple(
+        one.model_copy(update={"batch": b, "median_ms": v, "ratio": v}) for b, v in ((64, first), (1, second))
+    )
+    return trial.model_copy(update={"measurement": seen.model_copy(update={"latency": latency})})
+
+
+def test_the_first_batch_size_decides_even_if_it_is_not_the_smallest():
+    rows = study([("A()", 0.0, 0.0, 1.0, 500), ("B()", 0.0, 0.0, 1.0, 600)])
+    times = {"": (1.0, 1.0), "A()": (1.5, 0.2), "B()": (0.5, 0.9)}
+    rows = [timed(t, *times[t.recipe]) for t in rows]
+    s = summarize(rows)
+    assert s.batches == [64, 1] and [x.batch for x in s.lines[1].speeds] == [64, 1]
+    assert s.choice["fastest"].recipe == "B()" and s.choice["smallest"].recipe == "A()"  # type: ignore[union-attr]
+    assert summarize(rows, {"max_latency_ms": 1.0}).choice["smallest"].recipe == "B()"  # type: ignore[union-attr]
+    told = brief(rows)
+    assert "latency at batch 64" in told and "B()" in next(x for x in told.splitlines() if x.startswith("fastest"))
+    asked = Comparison(question="?", arms={"a": "A()", "b": "B()"})
+    assert [t.batch for t in find(asked, rows).points[0].size.times] == [64, 1]  # type: ignore[union-attr]
 
 
 def test_test_scores_change_no_choice():

@@ -17,9 +17,8 @@ from zipfile import BadZipFile
 
 from lessen.analyze import statistics
 from lessen.analyze.comparison import Comparison
-from lessen.analyze.findings import LEVEL, Finding
-from lessen.analyze.power import smallest_effect
-from lessen.analyze.statistics import Difference, holm
+from lessen.analyze.findings import Finding
+from lessen.analyze.statistics import LEVEL, Difference, holm, wilson
 from lessen.core.record import Row
 from lessen.core.text import parse_chain
 from lessen.core.trial import Trial
@@ -75,10 +74,10 @@ class Apart(Row):
     value: float
     low: float
     high: float
-    smallest: float | None
+    smallest: float | None  # true difference that four of five such studies would call clear; None where none can be
     p: float
     p_holm: float
-    clear: bool  # never by one seed
+    clear: bool  # never by one seed, nor by one image
     seeds: int
     images: int
 
@@ -213,16 +212,20 @@ def _near(arm: str, recipe: str, seen: Seen, known: Mapping[tuple[str, int], Sha
     chance = [by_chance(known[recipe, seed].p.max(1)) for seed in seen]
     return Near(
         arm=arm, recipe=recipe, seeds=tuple(seen), images=next(iter(stacked.values())).shape[1],
-        amounts={m: _amount(m, values) for m, values in stacked.items()}, calibrated=float(np.mean(chance)),
+        amounts={m: _amount(m, values, bool(recipe)) for m, values in stacked.items()},
+        calibrated=float(np.mean(chance)),
     )  # fmt: skip
 
 
-def _amount(measure: str, values: np.ndarray) -> Amount:
+def _amount(measure: str, values: np.ndarray, sampled: bool) -> Amount:
+    """sampled: not the baseline itself, which agrees with itself on all images. Where another one does, other images
+    may still tell them apart: Wilson's interval of that share."""
     found = mean(values)
     most = {"agreement": 1.0, "ece": 1.0, "js": math.log(2)}.get(measure, math.inf)
-    return Amount(
-        value=found.value, low=max(0.0, found.low), high=min(most, found.high), values=tuple(values.mean(1).tolist())
-    )
+    low, high = max(0.0, found.low), min(most, found.high)
+    if measure == "agreement" and sampled and found.error == 0:
+        low, high = wilson(round(found.value * found.images), found.images)
+    return Amount(value=found.value, low=low, high=high, values=tuple(values.mean(1).tolist()))
 
 
 def _tests(pairs: Sequence[tuple[str, str, str]], seen: Mapping[str, Seen]) -> tuple[Apart, ...]:
@@ -235,14 +238,16 @@ def _tests(pairs: Sequence[tuple[str, str, str]], seen: Mapping[str, Seen]) -> t
             d = mean(np.stack([seen[recipe][s][m] - seen[against][s][m] for s in shared]))
             found.append((arm, recipe, against, m, d))
     corrected = holm([d.p for *_, d in found])
-    return tuple(_apart(test, p) for test, p in zip(found, corrected, strict=True))
+    return tuple(_apart(test, p, len(found)) for test, p in zip(found, corrected, strict=True))
 
 
-def _apart(test: tuple[str, str, str, str, Difference], p: float) -> Apart:
+def _apart(test: tuple[str, str, str, str, Difference], p: float, tests: int) -> Apart:
     arm, recipe, against, measure, d = test
+    able = d.seeds > 1 and d.images > 1
+    smallest = d.smallest(tests) if able else math.nan
     return Apart(
         arm=arm, recipe=recipe, against=against, measure=measure, value=d.value, low=d.low, high=d.high, p=d.p,
-        p_holm=p, smallest=d.smallest if math.isfinite(d.smallest) else None, clear=p <= LEVEL and d.seeds > 1,
+        p_holm=p, smallest=smallest if math.isfinite(smallest) else None, clear=p <= LEVEL and able,
         seeds=d.seeds, images=d.images,
     )  # fmt: skip
 
@@ -253,5 +258,4 @@ def mean(values: np.ndarray) -> Difference:
 
     error, freedom = statistics._standard_error(values)
     value, half = float(values.mean()), float(stdtrit(max(freedom, 1), 0.975)) * error
-    smallest = smallest_effect(error, 1, freedom) if error > 0 else math.nan
-    return Difference(value, value - half, value + half, error, freedom, smallest, *values.shape)
+    return Difference(value, value - half, value + half, error, freedom, *values.shape)

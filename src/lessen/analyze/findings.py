@@ -14,12 +14,11 @@ from lessen.analyze.points import Answers, Point
 from lessen.analyze.predictions import Labels, nobody
 from lessen.analyze.scaling import Law
 from lessen.analyze.sizes import law_of
-from lessen.analyze.statistics import Difference, holm, paired_difference, seed_difference
+from lessen.analyze.statistics import LEVEL, Difference, holm, paired_difference, seed_difference
 from lessen.core.record import Row
 from lessen.core.trial import Trial
 
 NEAR = 0.03  # points of two curves are compared where their x differ by at most this share
-LEVEL = 0.05  # of all tests of one comparison together
 
 ReadField = Callable[[str, str], float | None]  # (recipe, "Technique.field") -> its value
 
@@ -32,8 +31,8 @@ class Contrast(Row):
     against: str  # the other's recipe
     value: float
     low: float
-    high: float  # 95 %; of one seed without answers nothing is known: -1 to 1
-    smallest: float | None  # what would have been seen in four of five such studies
+    high: float  # 95 %; -1 to 1 where nothing is known, as of one seed without answers
+    smallest: float | None  # true difference that four of five such studies would call clear; None where none can be
     p: float
     p_holm: float | None  # corrected over the tests of the comparison; None where it is no test of the question
     clear: bool  # never by one seed: it cannot tell a recipe from a lucky training
@@ -112,11 +111,10 @@ def find(
         question=comparison.question, x=comparison.x, curves=comparison.curves, arms=tuple(comparison.arms),
         points=tuple(everything), baseline=dense,
         contrasts=tuple(
-            _contrast(a, b, d, p, _apart(a, b, comparison.x)) for (a, b, d), p in zip(tests, corrected, strict=True)
+            _contrast(a, b, d, _apart(a, b, comparison.x), p, len(tests))
+            for (a, b, d), p in zip(tests, corrected, strict=True)
         ),
-        losses=tuple(
-            _contrast(p, dense, d, None, None) for p in everyone if dense and p.recipe and (d := compare(p, dense))
-        ),
+        losses=tuple(_contrast(p, dense, d) for p in everyone if dense and p.recipe and (d := compare(p, dense))),
         alone=() if comparison.by else tuple(
             p.recipe for arm in found[1:] for p in arm if p.recipe not in near and p.x is not None
         ),
@@ -152,10 +150,14 @@ def _scores(trials: Iterable[Trial]) -> list[float]:
     return [t.measurement.test.value for t in trials if t.measurement]
 
 
-def _contrast(a: Point, b: Point, d: Difference, p: float | None, apart: float | None) -> Contrast:
+def _contrast(
+    a: Point, b: Point, d: Difference, apart: float | None = None, p: float | None = None, tests: int = 1
+) -> Contrast:
+    """p: corrected over so many tests."""
+    smallest = d.smallest(tests) if d.seeds > 1 else math.nan  # one seed shows no difference clearly
     return Contrast(
         arm=a.arm, recipe=a.recipe, against=b.recipe, value=d.value, low=d.low, high=d.high, p=d.p, p_holm=p,
-        smallest=d.smallest if math.isfinite(d.smallest) else None, seeds=d.seeds, images=d.images, apart=apart,
+        smallest=smallest if math.isfinite(smallest) else None, seeds=d.seeds, images=d.images, apart=apart,
         clear=d.clear and d.seeds > 1 and (p is None or p <= LEVEL),
     )  # fmt: skip
 

@@ -10,11 +10,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lessen.analyze.findings import LEVEL
 from lessen.analyze.power import smallest_effect
-from lessen.analyze.statistics import holm, seed_difference
-
-ROUNDING = 1e-9  # a spread of so small a part of the values is none
+from lessen.analyze.statistics import LEVEL, holm, seed_mean
 
 
 class Mean(NamedTuple):
@@ -56,7 +53,7 @@ def mean(values: Sequence[float], least: float = -math.inf, most: float = math.i
     known = _known(values)
     if not known:
         return None
-    d = seed_difference(known, [0.0] * len(known))
+    d = seed_mean(known, max(map(abs, known)))
     if len(known) == 1:
         return Mean(d.value, math.nan, math.nan, tuple(values))
     return Mean(d.value, max(least, d.low), min(most, d.high), tuple(values))
@@ -68,11 +65,10 @@ def gap(ours: Sequence[float], theirs: Sequence[float]) -> Gap | None:
     known = _known(values)
     if not known:
         return None
-    d = seed_difference(known, [0.0] * len(known))
+    d = seed_mean(known, max(abs(v) for v in (*ours, *theirs) if math.isfinite(v)))
     if len(known) == 1:
         return Gap(d.value, math.nan, math.nan, values)
-    scale = max(abs(v) for v in (*ours, *theirs) if math.isfinite(v))
-    return Gap(d.value, d.low, d.high, values, d.p if d.error > ROUNDING * scale else None)
+    return Gap(d.value, d.low, d.high, values, d.p if d.error > 0 else None)
 
 
 def corrected(gaps: Sequence[Gap | None]) -> list[Gap | None]:

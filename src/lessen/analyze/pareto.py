@@ -59,8 +59,8 @@ def recommend(
     max_size: float | None = None,
     max_time: float | None = None,
 ) -> Choice:
-    """The smallest and the fastest option within the allowed drop, and the most accurate one; each has to be
-    smaller (faster, smaller) than the baseline and within the limits. Ties go to the smaller drop, then fewer bytes.
+    """The smallest, the fastest and the most accurate option within the allowed drop; each has to be smaller
+    (faster, smaller) than the baseline and within the limits. Ties go to the smaller drop, then fewer bytes.
 
     >>> recommend([Option(0.002, 50, 0.4), Option(0.03, 20, 0.2), Option(-0.001, 90, 1.1)], Option(0, 100, 1))
     Choice(smallest=0, fastest=0, most_accurate=2)
@@ -72,11 +72,11 @@ def recommend(
 
     able = [i for i, o in enumerate(options) if allowed(o)]
     near = [i for i in able if options[i].drop <= max_drop + ROUNDING]
-    smaller = [i for i in able if options[i].size < baseline.size]
+    smaller = [i for i in near if options[i].size < baseline.size]
     limit = -math.inf if baseline.time is None else baseline.time
     times = {i: t for i in near if (t := options[i].time) is not None and t < limit}
     return Choice(
-        smallest=min((i for i in smaller if i in near), key=lambda i: (options[i].size, options[i].drop), default=None),
+        smallest=min(smaller, key=lambda i: (options[i].size, options[i].drop), default=None),
         fastest=min(times, key=lambda i: (times[i], options[i].drop, options[i].size), default=None),
         most_accurate=min(smaller, key=lambda i: (options[i].drop, options[i].size), default=None),
     )

@@ -141,9 +141,10 @@ def _interval(done: Sequence[Trial], answers: Answers) -> tuple[float, float] | 
     if not done:
         return None
     right = stacked(done, answers)
-    if right is None and len(done) > 1:  # seeds alone
-        right = np.array([[t.measurement.test.value] for t in done if t.measurement])
-    return None if right is None else mean_interval(right)
+    if right is not None:
+        return mean_interval(right)
+    tests = [t.measurement.test for t in done if t.measurement]  # seeds alone
+    return mean_interval(np.array([[test.value] for test in tests]), tests[0].n) if len(tests) > 1 else None
 
 
 def _recoveries(done: Sequence[Trial], courses: Sequence[training.Course], base: Trials) -> tuple[Recovery, ...]:
@@ -186,7 +187,7 @@ def _size(seen: Sequence[Measurement]) -> Size | None:
         zeros=mean(1 - m.cost.nonzeros / max(m.cost.parameters, 1) for m in seen),
         parameters=mean(m.cost.parameters for m in seen), macs=mean(m.cost.macs for m in seen),
         nonzero_macs=mean(living) if len(living) == len(seen) else None,
-        times=tuple(_time(seen, batch) for batch in sorted({row.batch for m in seen for row in m.latency})),
+        times=tuple(_time(seen, batch) for batch in dict.fromkeys(row.batch for m in seen for row in m.latency)),
     )  # fmt: skip
 
 

@@ -23,11 +23,13 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
 def smallest_effect(spread: float, n: int, freedom: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
     """The true mean difference that a two-sided t-test at level `alpha` shows in a share `power` of all studies.
 
-    spread: standard deviation of the n paired differences, known with `freedom` degrees of freedom.
-    By the usual sum of two t quantiles. NaN when nothing is known of the spread.
+    spread: standard deviation of the n paired differences, known with `freedom` degrees of freedom. NaN when nothing is
+    known of it. By the noncentral t distribution: the usual sum of two t quantiles is too small for few seeds at a
+    corrected level (of three seeds and ten tests, 68 of 100 studies would show it instead of 80).
     """
     if n < 1 or freedom < 1 or not math.isfinite(spread):
         return math.nan
-    from scipy.special import stdtrit
+    from scipy.special import nctdtrinc, stdtrit
 
-    return float((stdtrit(freedom, 1 - alpha / 2) + stdtrit(freedom, power)) * spread / math.sqrt(n))
+    limit = stdtrit(freedom, 1 - alpha / 2)
+    return float(nctdtrinc(freedom, 1 - power, limit) * spread / math.sqrt(n))

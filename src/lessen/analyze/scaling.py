@@ -52,12 +52,9 @@ class Held(Row):
     budget: float
     arm: str
     share: float  # of resamples in which it has
+    sure: bool  # SURE of them or more, where it has a rival; never by one seed, whose resamples show other images alone
     errors: dict[str, float]  # of every arm that has a model so small
     rivals: tuple[str, ...]  # others that the resamples do not exclude, likeliest first
-
-    @property
-    def sure(self) -> bool:
-        return self.share >= SURE and len(self.errors) > 1
 
 
 class Price(Row):
@@ -89,18 +86,19 @@ class Arm(NamedTuple):
 
 def law(arms: Sequence[Arm], seeds: int, images: int) -> Law:
     """Fits and front of all arms; the resamples of all are paired, draw by draw."""
-    there = [a for a in arms if len(a.bits)]
+    there = [merged(a) for a in arms if len(a.bits)]
     level = common(there)
     return Law(
-        fits=tuple(fit(arm, seeds) for arm in arms), front=front(there), seeds=seeds, images=images, level=level,
+        fits=tuple(fit(arm, seeds) for arm in arms), front=front(there, seeds), seeds=seeds, images=images, level=level,
         prices=prices(there, level) if level else (),
     )  # fmt: skip
 
 
-def resampled(right: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def resampled(right: Sequence[np.ndarray], least: float, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Errors (draws, n) of n models, from right answers (seeds, images) each: seeds and images drawn with replacement.
 
     The same draw for all, as they share seeds and images. Seeds' scores (seeds, 1) resample the seeds alone.
+    least: what no error counts as, since a logarithm has no zero; half of one wrong answer among all images scored.
     """
     import numpy as np
 
@@ -108,7 +106,6 @@ def resampled(right: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0) ->
     seeds, images = right[0].shape
     rows = random.multinomial(seeds, np.full(seeds, 1 / seeds), draws) / seeds
     columns = random.multinomial(images, np.full(images, 1 / images), draws) / images
-    least = 0.5 / max(images, 2)  # of no wrong answer, half of one: a logarithm has no zero
     found = [1 - ((rows @ np.asarray(r, float)) * columns).sum(1) for r in right]
     return np.maximum(np.stack(found, 1), least)
 
@@ -189,8 +186,23 @@ def _linear(u: Any, errors: Any, floor: bool) -> tuple[Any, Any, Any]:
     return a, c, left
 
 
-def front(arms: Sequence[Arm]) -> tuple[Held, ...]:
-    """The best arm at budgets from where two arms have a model to the largest of all."""
+def merged(arm: Arm) -> Arm:
+    """Sizes of equal bits as one, its error their geometric mean: on logarithmic scales what a fitted curve takes, too.
+
+    To take the better one instead would choose by test scores.
+    """
+    import numpy as np
+
+    bits, place = np.unique(arm.bits, return_inverse=True)
+
+    def means(errors: np.ndarray) -> np.ndarray:
+        return np.exp(np.stack([np.log(errors[..., place == i]).mean(-1) for i in range(len(bits))], -1))
+
+    return arm if len(bits) == len(arm.bits) else Arm(arm.name, bits, means(arm.errors), means(arm.draws))
+
+
+def front(arms: Sequence[Arm], seeds: int) -> tuple[Held, ...]:
+    """The best arm at budgets from where two arms have a model to the largest of all; no arm has a size twice."""
     import numpy as np
 
     if len(arms) < 2:
@@ -207,6 +219,7 @@ def front(arms: Sequence[Arm]) -> tuple[Held, ...]:
         rivals = [i for i in np.argsort(-shares) if i != best and shares[i] > 1 - SURE]
         found.append(Held(
             budget=float(budget), arm=within[best].name, share=float(shares[best]),
+            sure=bool(shares[best] >= SURE and len(within) > 1 and seeds > 1),
             errors={a.name: e for a, e in zip(within, now, strict=True)}, rivals=tuple(within[i].name for i in rivals),
         ))  # fmt: skip
     return tuple(found)
@@ -247,7 +260,7 @@ def needed(bits: np.ndarray, errors: np.ndarray, level: float) -> Any:
 
 
 def between(bits: np.ndarray, errors: np.ndarray, budget: float) -> Any:
-    """Errors (draws,) at a budget, of errors (draws, n): straight between sizes on logarithmic scales.
+    """Errors (draws,) at a budget, of errors (draws, n) at rising bits: straight between sizes on logarithmic scales.
 
     A budget above the largest size is spent on that one: nothing is guessed beyond what was trained.
     """

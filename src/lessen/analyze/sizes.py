@@ -29,9 +29,9 @@ def law_of(found: Sequence[Point], done: Mapping[tuple[str, int], Trial], answer
         stacked = {
             r: np.array([[t.measurement.test.value if t.measurement else 0.0] for t in ts]) for r, ts in rows.items()
         }
-    draws = dict(zip(stacked, scaling.resampled(list(stacked.values())).T, strict=True))
     images = 0 if alone else whole[0].shape[1]
     least = 0.5 / next(t.measurement.test.n for ts in rows.values() for t in ts if t.measurement)
+    draws = dict(zip(stacked, scaling.resampled(list(stacked.values()), least).T, strict=True))
     arms = []
     for name in dict.fromkeys(p.arm for p in found):
         mine = sorted((p for p in sized if p.arm == name), key=lambda p: p.x or 0)

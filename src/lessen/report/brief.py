@@ -13,14 +13,20 @@ ROLES = {"smallest": "smallest", "fastest": "fastest", "most_accurate": "most ac
 
 
 def brief(trials: Iterable[Trial], target: Target | None = None) -> str:
-    """The recommended recipes beside the baseline, chosen by validation; empty when nothing can be recommended.
+    """The recommended recipes beside the baseline, chosen by validation; empty when there is nothing to choose from.
+
+    Where none qualifies, the smaller one that loses least stands there, to tell by how much it fails.
 
     >>> print(brief(trials))  # doctest: +SKIP
     """
     s = summarize(list(trials), target.model_dump(exclude_none=True) if target else None)
     chosen = {ROLES[role]: line for role, line in s.choice.items() if line is not None}
-    if not chosen or s.baseline is None:
+    scored = [line for line in s.lines if line.number and line.drop]
+    if s.baseline is None or not scored:
         return ""
+    told = f"Chosen by validation among recipes that lose at most {words.points(s.max_drop)}"
+    if not chosen:
+        told, chosen = f"No recipe qualifies: none {words.wanted(s)}", _least(scored, s.baseline)
     rows = [["", "file", "smaller", "latency", "validation", "test", "recipe"], _row("baseline", s.baseline, s)]
     rows += [_row(role, line, s) for role, line in chosen.items()]
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
@@ -30,8 +36,13 @@ def brief(trials: Iterable[Trial], target: Target | None = None) -> str:
     ]
     n = f"n = {s.seeds} seeds, mean ± sd in percent" if s.seeds > 1 else "n = 1 seed, percent"
     batch = s.batches[0] if s.batches else "-"
-    most = f"Chosen by validation among recipes that lose at most {words.points(s.max_drop)}"
-    return words.simple("\n".join([*table, f"{most}; {n}; latency at batch {batch} against the baseline's."]))
+    return words.simple("\n".join([*table, f"{told}; {n}; latency at batch {batch} against the baseline's."]))
+
+
+def _least(scored: Iterable[Line], baseline: Line) -> dict[str, Line]:
+    """The smaller recipe that loses least, by the name of its row; empty where none is smaller."""
+    smaller = [(x.drop.mean, x.number, x) for x in scored if x.drop and (words.smaller(x, baseline) or 0) > 1]
+    return {"loses least": min(smaller)[-1]} if smaller else {}
 
 
 def _row(role: str, line: Line, s: Summary) -> list[str]:

@@ -20,7 +20,7 @@ def caption(f: Finding) -> tuple[str, ...]:
     if any(not c.images for c in f.contrasts):
         found.append(
             "Intervals and p values are from the seeds' scores alone, because the predictions are gone: what other test"
-            " images would show is not in them."
+            " images would show is not in them, and a difference that is the same at every seed is not clear."
         )
     return tuple(found)
 
@@ -30,8 +30,9 @@ def reading(findings: Sequence[Finding]) -> tuple[str, ...]:
     found = [
         "Scores are mean ± sd over seeds. Differences are of test scores, in points, on the same seeds and test images,"
         " which are resampled together for the 95 % intervals. Clear is p <= 0.05 of a t-test after Holm's correction,"
-        " and an interval without zero; behind not clear stands the difference that four of five such studies would"
-        " have shown. The scale of scores is logarithmic in the share of wrong answers."
+        " and an interval without zero; behind not clear stands the true difference that four of five such studies"
+        " would have called clear, even if no other were real. The scale of scores is logarithmic in the share of wrong"
+        " answers."
     ]
     if any(f.curves and not f.by for f in findings):
         most = f"{100 * NEAR:.0f} %"
@@ -73,11 +74,12 @@ def _how(f: Finding) -> list[str]:
             " for other images of validation is not asked. Test scores had no part in it."
         ]
     if f.classes:
+        test = "a paired t-test" if len(f.classes.images) == 2 else "Friedman's test"
         return [
             "Recall is the share of a class's images that are answered rightly. Clear is p <= 0.05 of a t-test after"
             f" Holm's correction over {len(f.classes.recalls) - len(f.classes.images)} tests of classes and arms, and"
-            " an interval without zero. Whether classes differ is asked of other seeds (Friedman's test) and of other"
-            " images (labels permuted); the larger p value stands."
+            f" an interval without zero. Whether classes differ is asked of other seeds ({test}) and of other images"
+            " (labels permuted); the larger p value stands."
         ]
     return []
 

@@ -80,7 +80,7 @@ def render(
         machines=provenance.machines(summary), notes=provenance.notes(summary), failures=provenance.failures(rows),
         facts=provenance.facts(summary, rows, {**description, **(extra or {})}),
         commands=provenance.commands(folder), study_text=provenance.study_text(description),
-        compress_command=provenance.compress_command, css=Markup(asset("report.css")),
+        file_commands=provenance.file_commands, css=Markup(asset("report.css")),
         scripts=[Markup(script) for script in scripts], policy=policy(scripts),
     )  # fmt: skip
 

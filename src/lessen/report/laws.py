@@ -10,14 +10,15 @@ from lessen.report import words
 from lessen.report.phrases import equal, position
 from lessen.report.question_tables import NONE, Cell, Grid
 
+ONE_SEED = "One seed cannot tell a recipe from a lucky training, so nothing here is sure."
+
 
 def sentences(f: Finding) -> tuple[str, ...]:
     """Who holds the front and how surely, what one error costs each arm, and the laws."""
     if f.law is None:
         return ("Nothing can be said yet: no seed has finished in every size.",)
     said = [_front(f, f.law), _prices(f, f.law), _never(f, f.law), _laws(f.law), _none(f.law)]
-    few = "One seed cannot tell a recipe from a lucky training, so nothing here is sure." if f.law.seeds == 1 else ""
-    return tuple(s for s in (*said, few) if s)
+    return tuple(s for s in (*said, ONE_SEED if f.law.seeds == 1 else "") if s)
 
 
 def grids(f: Finding) -> tuple[Grid, ...]:
@@ -35,12 +36,12 @@ def _front(f: Finding, law: Law) -> str:
         else:
             runs.append([held])
     sure, all_ = sum(held.sure for held in law.front), len(law.front)
+    best = f"Within the same {equal(f)}, the least error is that of {_runs(f, runs, all_)}"
+    if law.seeds == 1:
+        return f"{best}, by this one seed."
     at = "none" if not sure else "all" if sure == all_ else str(sure)
     rest = "" if sure == all_ else "; elsewhere those named in the table could be better"
-    return (
-        f"Within the same {equal(f)}, the least error is that of {_runs(f, runs, all_)}. This is sure at {at}"
-        f" of {all_} budgets ({100 * SURE:.0f} % of the resamples or more){rest}."
-    )
+    return f"{best}. This is sure at {at} of {all_} budgets ({100 * SURE:.0f} % of the resamples or more){rest}."
 
 
 def _runs(f: Finding, runs: Sequence[Sequence[Held]], all_: int) -> str:
@@ -71,8 +72,10 @@ def _span(f: Finding, p: Price) -> str:
 
 
 def _never(f: Finding, law: Law) -> str:
-    """Arms that the resamples keep off the front, everywhere or up to some budget."""
+    """Arms that the resamples keep off the front, everywhere or up to some budget; one seed's can keep none off."""
     nowhere, late = [], []
+    if law.seeds == 1:
+        return ""
     for fit in law.fits:
         there = [held for held in law.front if fit.arm in held.errors]
         could = [i for i, held in enumerate(there) if fit.arm in (held.arm, *held.rivals)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from lessen.core.errors import BadStudy
 from lessen.core.trial import Trial
@@ -54,12 +55,12 @@ def _page(
         yield f"\n## {_safe(q.finding.question)}\n"
         yield "\n\n".join(map(_safe, q.paragraphs))
         if picture:
-            yield f"\n![{_safe(q.finding.question)}]({picture})"
+            yield f"\n![{_safe(q.finding.question)}]({quote(picture)})"
         for grid in q.grids:
             yield ""
             yield from _lines([grid.title, *(title for title, _ in grid.heads)], grid.rows)
         if near:
-            yield f"\n![Closeness to the baseline: {_safe(q.finding.question)}]({near})"
+            yield f"\n![Closeness to the baseline: {_safe(q.finding.question)}]({quote(near)})"
         for table in q.tables:
             yield ""
             named = [(point.arm, cells) for point, cells in rows(q.finding, table)]

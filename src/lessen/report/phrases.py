@@ -30,8 +30,8 @@ def change(c: Contrast) -> str:
 
 
 def reach(c: Contrast) -> str:
-    """The interval of a difference in points: "-3.0 to -1.2"."""
-    return f"{words.signed(c.low)} to {words.signed(c.high)}"
+    """The interval of a difference in points: "-3.0 to -1.2"; unknown where it could be anything."""
+    return "unknown" if (c.low, c.high) == (-1, 1) else f"{words.signed(c.low)} to {words.signed(c.high)}"
 
 
 def unseen(contrasts: Sequence[Contrast]) -> str:

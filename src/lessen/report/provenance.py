@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lessen.core.text import parse_chain
 from lessen.core.trial import Trial
 from lessen.report import words
 from lessen.report.summary import Summary
+
+FOUND = ("task_fingerprint", "baselines")  # what a run adds to its study's description; no study file may say it
 
 
 def machines(s: Summary) -> list[dict[str, Any]]:
@@ -70,14 +73,24 @@ def study_text(description: Mapping[str, Any]) -> str:
         return ""
     import yaml
 
-    return yaml.safe_dump(
-        json.loads(json.dumps(description, default=str)), sort_keys=False, allow_unicode=True, width=110
+    asked = {name: value for name, value in description.items() if name not in FOUND}
+    return yaml.safe_dump(json.loads(json.dumps(asked, default=str)), sort_keys=False, allow_unicode=True, width=110)
+
+
+def file_commands(trial: Trial) -> str:
+    """The lines that make one trial's artifact again, quoted for the shell.
+
+    Its baseline was trained as the first records say, which may not be the task's own way; seed and threads decide the
+    weights as well, and `lessen train` takes the threads that the surroundings name.
+    """
+    trained = " >> ".join(r.technique for r in trial.records[: len(trial.records) - len(parse_chain(trial.recipe))])
+    how = ["--recipe", trained] if trained else []
+    seed, base = ["--seed", str(trial.seed)], "small-baseline"
+    lines = (
+        ["lessen", "train", f"{trial.task}/{trial.model}", *how, *seed, "-o", base],
+        ["lessen", "compress", base, trial.recipe, *seed, "-o", "small"],
     )
-
-
-def compress_command(trial: Trial) -> str:
-    """The line that makes one chosen artifact again, quoted for the shell."""
-    return shlex.join(["lessen", "compress", f"{trial.task}/{trial.model}", trial.recipe, "-o", "small"])
+    return "\n".join(f"OMP_NUM_THREADS={trial.threads} {shlex.join(line)}" for line in lines)
 
 
 def commands(folder: str) -> list[str]:

@@ -119,9 +119,9 @@ def _wobble(p: Point) -> Cell:
 def _difference(c: Contrast | None) -> Cell:
     if c is None:
         return NONE
-    if c.seeds == 1 and not c.images:
-        return Cell(words.signed(c.value), "one seed")
-    return Cell(words.signed(c.value), reach(c))
+    alone = not c.images and (c.low, c.high) == (-1, 1)
+    why = "one seed" if c.seeds == 1 else "same at every seed"
+    return Cell(words.signed(c.value), why if alone else reach(c))
 
 
 def _p(c: Contrast | None) -> Cell:

@@ -62,7 +62,7 @@ class Line:
     runnable: float | None
     transport: float | None
     folder: float | None
-    speeds: tuple[Speed, ...]
+    speeds: tuple[Speed, ...]  # in the order of the target's batches: its limit and `fastest` are of the first
 
     @property
     def measured(self) -> tuple[Measurement, ...]:
@@ -100,7 +100,7 @@ class Summary:
 
     @property
     def batches(self) -> list[int]:
-        return sorted({s.batch for line in self.lines for s in line.speeds})
+        return list(dict.fromkeys(s.batch for line in self.lines for s in line.speeds))
 
     @property
     def scored_by(self) -> str:
@@ -156,7 +156,7 @@ def _line(number: int, recipe: str, group: list[Trial], base: dict[int, Measurem
 
 def _speeds(measured: list[Measurement], is_baseline: bool) -> tuple[Speed, ...]:
     found = []
-    for batch in sorted({x.batch for m in measured for x in m.latency}):
+    for batch in dict.fromkeys(x.batch for m in measured for x in m.latency):
         rows = [x for m in measured for x in m.latency if x.batch == batch]
         ms = Stat.of(x.median_ms for x in rows)
         ratios = [x.ratio for x in rows if x.ratio]

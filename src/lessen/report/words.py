@@ -119,6 +119,12 @@ def faster(speed: Speed | None) -> str:
     return f"{factor(1 / speed.ratio)} faster" if speed.ratio < 1 else f"{factor(speed.ratio)} slower"
 
 
+def wanted(s: Summary) -> str:
+    """What a recommended recipe does."""
+    limits = ", keeps to the target's limits" if s.limits != (None, None) else ""
+    return f"is smaller or faster than the baseline{limits} and loses at most {points(s.max_drop)} of validation"
+
+
 def luck(s: Summary) -> list[str]:
     """What so few seeds and so few images can show, said honestly."""
     said = []
