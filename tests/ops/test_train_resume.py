@@ -32,9 +32,9 @@ def always_due(monkeypatch):
 class StopError(Exception): ...
 
 
-def run_once(folder, plan=None, *, stop_at=None, seed=0, model=None, loss=None, hooks=()):
+def run_once(folder, plan=None, *, stop_at=None, seed=0, model=None, loss=None, hooks=(), step="", done=()):
     """Train; `stop_at` epochs raise out of the loop as a kill would leave it."""
-    run, task = Run(checkpoint=folder), TinyTask()
+    run, task = Run(checkpoint=folder, step=step, done=done), TinyTask()
 
     def tell(share, text):
         if stop_at and text.startswith(f"epoch {stop_at}/") and len(list(folder.glob("*.pt"))):
@@ -85,11 +85,12 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_other_runs_do_not_go_on_from_it(tmp_path):
-    """Another seed, plan, model or loss has a file of its own."""
+    """Another seed, plan, model, loss, technique or way to it has a file of its own."""
     run_once(tmp_path)
     others = [
         {"seed": 1}, {"plan": PLAN | {"lr": 1e-3}}, {"model": layers.own(net(seed=1))},
-        {"loss": lambda model, batch: model(batch.x).square().mean()},
+        {"loss": lambda model, batch: model(batch.x).square().mean()}, {"step": "A(x=1)"}, {"step": "A(x=2)"},
+        {"done": ("A()",)},
     ]  # fmt: skip
     for n, other in enumerate(others, 2):
         run_once(tmp_path, **other)

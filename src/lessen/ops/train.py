@@ -33,7 +33,8 @@ def fit(
     """Train in place; returns the model with its last weights, or its best when `patience` is set.
 
     `loss(model, batch)` gives the scalar to minimize; each of `hooks` is called as `hook(model, step)` after every
-    optimizer step, from 1. Neither may keep state: a run that resumes from `run.checkpoint` would not find it.
+    optimizer step, from 1. Neither may keep state: a run that resumes from `run.checkpoint` would not find it. A
+    checkpoint is resumed where plan, data, seed, first weights, name of the loss, `run.done` and `run.step` are the same.
     Errors: Diverged when the loss is not finite.
 
     >>> fit(task.build("resnet8"), task, Plan(epochs=10), Run())  # doctest: +SKIP
@@ -65,6 +66,7 @@ class _Loop:
         self.loss = loss or (lambda model, batch: task.loss(model(batch.x), batch.y, plan.smoothing))
         self.seed = torch.initial_seed()
         origin = plan, self.seed, task.fingerprint, fabric.world_size, getattr(loss, "__qualname__", type(loss))
+        origin = *origin, run.done, run.step  # what losses and hooks close over is in the technique's fields
         self.checkpoint = Checkpoint(run.checkpoint, model, *origin)
         train = task.split("train")
         self.x, self.y = train.x.to(fabric.device), train.y.to(fabric.device)
