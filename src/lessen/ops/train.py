@@ -33,8 +33,8 @@ def fit(
     """Train in place; returns the model with its last weights, or its best when `patience` is set.
 
     `loss(model, batch)` gives the scalar to minimize; each of `hooks` is called as `hook(model, step)` after every
-    optimizer step, from 1. Neither may keep state: a run that resumes from `run.checkpoint` would not find it. A
-    checkpoint is resumed where plan, data, seed, first weights, name of the loss, `run.done` and `run.step` are the same.
+    optimizer step, from 1. Neither may keep state: a run that resumes from `run.checkpoint` would not find it.
+    It resumes where plan, data, seed, first weights, the loss's name, `run.done` and `run.step` are as they were.
     Errors: Diverged when the loss is not finite.
 
     >>> fit(task.build("resnet8"), task, Plan(epochs=10), Run())  # doctest: +SKIP
