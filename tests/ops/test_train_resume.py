@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_task import TinyTask, net
+from torch import nn
 
 from lessen.core.run import Run
 from lessen.ops import checkpoints, layers
@@ -75,6 +78,35 @@ def test_masks_that_a_hook_has_set_are_kept(tmp_path):
     resumed = run_once(tmp_path, hooks=[cut])
     same(resumed, run_once(None, hooks=[cut]))
     assert (resumed[0][3].weight == 0).sum() == resumed[0][3].weight.numel() // 2
+
+
+class Deep(nn.Module):
+    """Stochastic depth and noise as users write them: by Python's and NumPy's generators."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.more = net(), nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.net(x)
+        if self.training and random.random() < 0.5:
+            y = y + self.more(y) * float(np.random.normal())
+        return y
+
+
+@pytest.mark.parametrize("stop_at", [1, 5])
+def test_a_model_that_draws_from_other_generators_resumes_too(tmp_path, stop_at):
+    def go(folder, **how):
+        random.seed(7)
+        np.random.seed(7)
+        torch.manual_seed(7)
+        return *run_once(folder, SGD, model=layers.own(Deep()), **how), random.random(), np.random.normal()
+
+    with pytest.raises(StopError):
+        go(tmp_path, stop_at=stop_at)
+    resumed, whole = go(tmp_path), go(None)
+    same(resumed[:3], whole[:3])
+    assert resumed[3:] == whole[3:]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

@@ -18,7 +18,7 @@ from lessen.core.errors import Diverged
 from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import augment, devices, layers, optimizers, schedules
+from lessen.ops import augment, chance, devices, layers, optimizers, schedules
 from lessen.ops.averages import Average, clones
 from lessen.ops.checkpoints import Checkpoint
 from lessen.ops.training_plan import Batch, Plan, batch_count, mix_seeds
@@ -233,8 +233,7 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(), "scaler": self.fabric.strategy.precision.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "best": self.best, "best_score": self.best_score, "best_epoch": self.best_epoch,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
+            "chance": chance.state(self.fabric.device),
         }  # fmt: skip
 
     def resume(self) -> None:
@@ -253,6 +252,4 @@ class _Loop:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.best, self.best_score, self.best_epoch = state["best"], state["best_score"], state["best_epoch"]
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"])
+        chance.restore(state["chance"])
