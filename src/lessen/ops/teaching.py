@@ -56,6 +56,7 @@ class Taught(nn.Module):
         super().__init__()
         self.aids = aids
         self.student = student
+        self.training = student.training
 
     def forward(self, x: Tensor) -> Tensor:
         return self.student(x)

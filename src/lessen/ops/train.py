@@ -18,7 +18,7 @@ from lessen.core.errors import Diverged
 from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import augment, chance, devices, layers, optimizers, schedules
+from lessen.ops import augment, chance, devices, layers, modes, optimizers, schedules
 from lessen.ops.averages import Average, clones
 from lessen.ops.checkpoints import Checkpoint
 from lessen.ops.training_plan import Batch, Plan, batch_count, mix_seeds
@@ -30,7 +30,8 @@ Hook = Callable[[nn.Module, int], None]
 def fit(
     model: nn.Module, task: Task, plan: Plan, run: Run, *, loss: Loss | None = None, hooks: Iterable[Hook] = ()
 ) -> nn.Module:
-    """Train in place; returns the model with its last weights, or its best when `patience` is set.
+    """Train in place; returns the model with its last weights, or its best when `patience` is set. What its user froze
+    (`modes.training`) stays in evaluation mode, so batch norms there keep their statistics.
 
     `loss(model, batch)` gives the scalar to minimize; each of `hooks` is called as `hook(model, step)` after every
     optimizer step, from 1. Neither may keep state: a run that resumes from `run.checkpoint` would not find it.
@@ -41,13 +42,15 @@ def fit(
     """
     if plan.epochs == 0 or (plan.span and plan.span[0] == plan.span[1]):
         return model
-    home, training = next(model.parameters()).device, model.training
-    loop = _Loop(model, task, plan, run, loss, tuple(hooks))
-    loop.resume()
-    while not loop.over:
-        loop.run_epoch()
-    loop.finish()
-    return model.to(home).train(training)
+    home = next(model.parameters()).device
+    with modes.training(model) as wake:
+        loop = _Loop(model, task, plan, run, loss, tuple(hooks))
+        loop.resume()
+        while not loop.over:
+            wake()
+            loop.run_epoch()
+        loop.finish()
+    return model.to(home)
 
 
 def resized(x: Tensor, side: int) -> Tensor:
@@ -120,7 +123,6 @@ class _Loop:
         shuffle = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
         self.noise.manual_seed(mix_seeds(self.seed, epoch, rank + 1))
         order = torch.randperm(len(self.y), generator=shuffle).to(self.fabric.device)
-        self.module.train()
         pending: list[Tensor] = []
         total = 0.0
         for number, index in enumerate(order.tensor_split(self.batches), 1):

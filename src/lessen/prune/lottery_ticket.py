@@ -80,7 +80,7 @@ class LotteryTicket(Technique):
         run.details["given_model_score"] = task.evaluate(model, "validation")
         run.details["curves"] = [curve for trial in trials for curve in trial.curves]
         self._judge(trials, run)
-        return ticket.train(model.training)
+        return ticket if model.training else ticket.eval()
 
     def _check(self) -> None:
         """Errors: BadField for fields that contradict each other."""
