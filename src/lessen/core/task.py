@@ -72,7 +72,8 @@ class Task(ABC):
     def scored_by(self) -> str:
         """ "top-1" where `score` is the share of right answers as above, else the name of the task's own."""
         own = getattr(self.score, "__func__", self.score)
-        return TOP1 if own is Task.score else getattr(own, "__qualname__", type(own).__name__)
+        name: str = getattr(own, "__qualname__", type(own).__name__)
+        return TOP1 if own is Task.score else name.rpartition("<locals>.")[2]
 
     @abstractmethod
     def preprocess(self) -> dict[str, Any]:
