@@ -108,11 +108,14 @@ def _times(ours: float | None, theirs: float, less: str, more: str) -> str:
 
 def _explained(first: Measurement, others: list[Measurement]) -> str:
     """What the numbers are and where they were taken."""
+    from lessen.core.record import TOP1
+
     machine = first.machine
     threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    scores = "Scores" if first.test.by == TOP1 else f"Scores by the task's {first.test.by}"
     lines = [
         f"{machine.cpu}, {machine.cores} cores; {machine.runtime} on {threads}.",
-        "Scores with 95 % intervals; ms: median of n runs and their interquartile range.",
+        f"{scores} with 95 % intervals; ms: median of n runs and their interquartile range.",
     ]
     noise = [f"{row.ratio:.2f}x at batch {row.batch}" for row in first.latency if row.ratio is not None]
     if others and noise:

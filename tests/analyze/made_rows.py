@@ -32,10 +32,17 @@ def cost(share: float) -> Cost:
 
 
 def trial(
-    recipe: str, seed: int, right: float, *steps: Record, of: Cost = DENSE, size: int = 4000, n: int = 100
+    recipe: str,
+    seed: int,
+    right: float,
+    *steps: Record,
+    of: Cost = DENSE,
+    size: int = 4000,
+    n: int = 100,
+    by: str = "top-1",
 ) -> Trial:
     """A row whose test score is `right`; the baseline was trained for four epochs to 0.9 on validation."""
-    score = Score(value=right, low=0.0, high=1.0, n=n)
+    score = Score(value=right, low=0.0, high=1.0, n=n, by=by)
     seen = Measurement(
         validation=score, test=score, bytes=Bytes(runnable=size, transport=size // 2, folder=2 * size), cost=of,
         latency=(Latency(batch=1, median_ms=1.0, iqr_ms=0.1, n=30, ratio=size / 4000),), peak_memory_mib=1.0,

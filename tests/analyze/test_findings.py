@@ -59,6 +59,30 @@ def test_without_predictions_the_seeds_scores_speak_and_say_so():
     assert not only.clear
 
 
+def test_right_answers_do_not_speak_for_a_tasks_own_score():
+    scores = {"": (0.8, 0.6, 0.4), "Int8()": (0.9, 0.8, 0.7)}
+    rows = [trial(r, s, v, by="F1.score") for r, vs in scores.items() for s, v in enumerate(vs)]
+    table = {(r, s): images(50) for r in scores for s in SEEDS}
+    found = find(arms(dense="", small="Int8()"), rows, answers=answers(table))
+    alone = find(arms(dense="", small="Int8()"), rows)
+    assert found == alone and found.score == "F1.score" and found.contrasts[0].images == 0
+    assert found.contrasts[0].value == pytest.approx(0.2)
+    one = find(arms(dense="", small="Int8()"), rows[::3], answers=answers(table)).points[0]
+    assert one.seeds == (0,) and one.interval == (0.0, 1.0)  # of one seed, the measured one
+
+
+def test_a_law_and_classes_of_a_task_with_its_own_score():
+    recipes = [PRUNE.format(s) for s in (0.2, 0.4, 0.6)]
+    rows = [trial(r, s, 0.9, by="F1.score") for r in ("", *recipes) for s in SEEDS]
+    table = {t.key: images(50) for t in rows}
+    law = Comparison(question="?", arms={"a": recipes, "b": recipes[:1]}, x="bits", by="law")
+    found = find(law, rows, answers=answers(table)).law
+    assert found is not None and found.images == 0
+    classes = Comparison(question="?", arms={"a": recipes[0], "b": recipes[1]}, by="class")
+    known = find(classes, rows, answers=answers(table), labels=lambda t: np.arange(100) % 2).classes
+    assert known is not None  # recall is of right answers, whatever the score is
+
+
 def test_one_seed_is_never_clear():
     rows = [trial("", 0, 0.9), trial("Int8()", 0, 0.1)]
     table = {("", 0): images(90), ("Int8()", 0): images(10)}
@@ -217,6 +241,7 @@ def test_predictions_are_read_only_where_they_are_those_that_were_scored(tmp_pat
     assert found is not None and found.tolist() == [True, True, True, False]
     np.savez(tmp_path / row.predictions, **{**whole, "targets": np.array([0, 1, 0, 0])})
     assert read(row) is None  # other answers than the row's score tells
+    assert (read(trial("Int8()", 0, 0.1, n=4, by="F1.score")) == [True, True, False, False]).all()
     infinite = np.ones((4, 2))
     infinite[0] = np.nan
     np.savez(tmp_path / row.predictions, **{**whole, "targets": np.arange(4), "probabilities": infinite})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ from torch import nn
 from lessen import catalog
 from lessen.artifact import export as exporting
 from lessen.artifact import load, pack
-from lessen.artifact.fidelity import sqnr_db
+from lessen.artifact.fidelity import samples, sqnr_db
 from lessen.artifact.runtimes import open_session
 from lessen.core.errors import BadArtifact, Disagreement, DiskFull
 from lessen.models import state
@@ -46,6 +47,14 @@ def test_the_float_file_computes_what_the_model_computes(digits, trained, baseli
         expected = trained(x).numpy()
     assert np.abs(outputs(baseline, x) - expected).max() <= 1e-4 * np.abs(expected).max()
     assert baseline.manifest.fidelity.agreement == 1.0
+
+
+def test_what_is_compared_are_different_samples(digits, baseline):
+    compared = samples(digits)
+    assert len(compared) == baseline.manifest.fidelity.n == len(compared.unique(dim=0))
+    assert len(compared) == min(1000, len(digits.split("train").x.unique(dim=0)))
+    calibration = digits.inputs(digits.split("calibration").x)
+    assert torch.equal(compared[: len(calibration)], calibration)
 
 
 def test_the_file_does_not_tell_how_memory_was_laid_out(digits, trained):
@@ -202,6 +211,23 @@ def test_an_existing_folder_is_never_overwritten(digits, trained, tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(BadArtifact, match="exists already"):
         pack(trained, digits, tmp_path / "mine")
+
+
+def test_what_a_killed_process_left_goes_with_the_next_call(digits, trained, tmp_path):
+    """Of the same folder only, and not what a running process writes."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    running = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    names = {
+        "killed": f".a.{dead.pid}.unfinished", "running": f".a.{running.pid}.unfinished",
+        "own": f".a.{os.getpid()}.unfinished", "other": f".b.{dead.pid}.unfinished", "no": ".a.x.unfinished",
+    }  # fmt: skip
+    for name in names.values():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_bytes(b"half")
+    pack(trained, digits, tmp_path / "a")
+    running.communicate(b"\n")
+    assert {f.name for f in tmp_path.iterdir()} == {"a", names["running"], names["other"], names["no"]}
 
 
 def test_a_full_disk_leaves_nothing(digits, trained, tmp_path, monkeypatch):

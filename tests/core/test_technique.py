@@ -118,5 +118,13 @@ def test_a_run_given_is_read_and_never_written() -> None:
     assert (run.history, run.notes, run.details, run.done) == ([], [], {}, ("Scale()",))
 
 
+def test_a_run_knows_the_step_with_all_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(Scale, "_apply", lambda self, model, task, run: seen.append(run.step) or model)
+    run = Run()
+    Scale(by=3.0).apply([1.0], ToyTask(), run=run)
+    assert seen == ["Scale(by=3.0, steps=1, shares=(), scope='all', floor=None)"] and run.step == ""
+
+
 def test_without_a_run_the_origin_is_the_model_itself() -> None:
     assert Shake().apply([7.0], ToyTask())[1].details == {"done": [], "origin": [7.0]}

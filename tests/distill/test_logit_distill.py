@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from lessen.core.recipe import Recipe
 from lessen.core.run import Run
 from lessen.distill.logit_distill import LogitDistill
 from lessen.distill.student import Student
-from lessen.ops import train
+from lessen.ops import checkpoints, teaching, train
 from lessen.tasks.dataset import Settings
 from lessen.tasks.images import ImageTask
 
@@ -63,6 +64,30 @@ def test_a_student_learns_from_its_teacher_alone(task: ImageTask, teacher: nn.Mo
     assert record.notes == (
         f"the teacher cnn(width=0.25) scores 0.0 % on validation, its student before it was taught {chance:.1f} %",
     )
+
+
+@pytest.mark.parametrize("other", ["alpha", "temperature", "teacher"])
+def test_another_lesson_does_not_go_on_from_a_killed_one(
+    other: str, task: ImageTask, teacher: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    student, _ = Student(width=0.5).apply(teacher, task)
+    with task.seeded(1):
+        unlike = task.build("cnn(width=0.25)").eval()
+
+    def stop(share: float, text: str) -> None:
+        if share == 1.0:
+            raise KeyboardInterrupt
+
+    def go(teacher: nn.Module, run: Run, **fields: Any) -> nn.Module:
+        run.origin = teacher
+        return LogitDistill(epochs=2, batch=32, **fields).apply(student, task, run=run)[0]
+
+    with pytest.raises(KeyboardInterrupt):
+        go(teacher, Run(checkpoint=tmp_path, progress=stop))
+    change = {"alpha": {"alpha": 0.5}, "temperature": {"temperature": 2.0}, "teacher": {}}[other]
+    by = unlike if other == "teacher" else teacher
+    assert teaching.same(go(by, Run(checkpoint=tmp_path), **change), go(by, Run(), **change))
 
 
 def test_a_recipe_hands_its_origin_on_as_the_teacher(task: ImageTask, teacher: nn.Module) -> None:

@@ -43,6 +43,22 @@ def test_a_student_may_be_named(task: ImageTask, model: nn.Module) -> None:
         Student(model="resnet9").apply(model, task)
 
 
+def test_what_its_builder_froze_stays_so(task: ImageTask, model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = task.build
+
+    def frozen(text: str) -> nn.Module:
+        net = build(text)
+        next(m for m in net.modules() if isinstance(m, nn.BatchNorm2d)).eval()
+        return net
+
+    monkeypatch.setattr(task, "build", frozen)
+    for training in (True, False):
+        student, _ = Student().apply(model.train(training), task)
+        assert student.training == training
+        norms = [m.training for m in student.modules() if isinstance(m, nn.BatchNorm2d)]
+        assert norms == [False, *[training] * (len(norms) - 1)] and len(norms) > 1
+
+
 def test_its_weights_follow_from_the_seed(task: ImageTask, model: nn.Module) -> None:
     def weights(seed: int) -> torch.Tensor:
         return torch.cat([p.flatten() for p in Student().apply(model, task, seed=seed)[0].parameters()])

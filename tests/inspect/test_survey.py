@@ -203,6 +203,13 @@ def test_a_task_without_validation_and_a_model_without_layers(trained):
         sensitivity(nn.Sequential(nn.Flatten(), nn.LayerNorm(64)), digits)
 
 
+def test_a_scan_says_where_it_does_not_go_by_the_tasks_score(trained, digits, monkeypatch):
+    told = "scores are shares of right answers here, not the task's "
+    assert not any(told in text for text in sensitivity(trained, digits, layers=("head",), quick=True).sentences())
+    monkeypatch.setattr(digits, "score", lambda outputs, y: 0.5)
+    assert any(told in text for text in sensitivity(trained, digits, layers=("head",), quick=True).sentences())
+
+
 def test_one_layer_alone(trained, digits):
     scan = sensitivity(trained, digits, ("prune",), layers=("head",)).scans[0]
     assert [row.path for row in scan.rows] == ["head"] and scan.rows[0].share < 0.05

@@ -78,6 +78,7 @@ def make_task(**changes: Any) -> Any:
     parts = {"validation": slice(0, 50), "test": slice(50, 200)}
     values = {
         "text": "toy()", "fingerprint": "f", "classes": tuple("abcd"), "shape": SHAPE, "final": False,
+        "scored_by": "top-1",
         "split": lambda name: Split(x[parts[name]], y[parts[name]]),
         "inputs": lambda samples: samples.astype("f4") - 8,
     }  # fmt: skip

@@ -294,19 +294,19 @@ def test_narrow_layers_stay_when_widths_are_rounded() -> None:
     assert any("narrower than 8 channels" in n and "squeeze" in n and "side" in n for n in notes)
 
 
-class Chunked(nn.Module):
-    """Splits at a fixed width, which no longer exists once channels are gone."""
+class Fixed(nn.Module):
+    """Views its channels at a fixed width, which no longer exists once some are gone."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.head = nn.Conv2d(3, 12, 3), nn.Linear(8, 4)
+        self.first, self.head = nn.Conv2d(3, 12, 3), nn.Linear(12, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.first(x).split([4, 8], 1)[1].mean((2, 3)))
+        return self.head(self.first(x).reshape(len(x), 12, 36).mean(2))
 
 
 def test_a_cut_that_breaks_the_model_is_refused_by_name_and_undone() -> None:
-    model = lively(Chunked())
+    model = lively(Fixed())
     with pytest.raises(Refused, match=r"does not run .*whole"):
         channels.prune(model, X.double(), Plan(0.5))
     assert model(X.double()).shape == (2, 4)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_task import TinyTask, net
+from torch import nn
 
 from lessen.core.run import Run
 from lessen.ops import checkpoints, layers
@@ -32,9 +35,9 @@ def always_due(monkeypatch):
 class StopError(Exception): ...
 
 
-def run_once(folder, plan=None, *, stop_at=None, seed=0, model=None, loss=None, hooks=()):
+def run_once(folder, plan=None, *, stop_at=None, seed=0, model=None, loss=None, hooks=(), step="", done=()):
     """Train; `stop_at` epochs raise out of the loop as a kill would leave it."""
-    run, task = Run(checkpoint=folder), TinyTask()
+    run, task = Run(checkpoint=folder, step=step, done=done), TinyTask()
 
     def tell(share, text):
         if stop_at and text.startswith(f"epoch {stop_at}/") and len(list(folder.glob("*.pt"))):
@@ -77,6 +80,35 @@ def test_masks_that_a_hook_has_set_are_kept(tmp_path):
     assert (resumed[0][3].weight == 0).sum() == resumed[0][3].weight.numel() // 2
 
 
+class Deep(nn.Module):
+    """Stochastic depth and noise as users write them: by Python's and NumPy's generators."""
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.more = net(), nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.net(x)
+        if self.training and random.random() < 0.5:
+            y = y + self.more(y) * float(np.random.normal())
+        return y
+
+
+@pytest.mark.parametrize("stop_at", [1, 5])
+def test_a_model_that_draws_from_other_generators_resumes_too(tmp_path, stop_at):
+    def go(folder, **how):
+        random.seed(7)
+        np.random.seed(7)
+        torch.manual_seed(7)
+        return *run_once(folder, SGD, model=layers.own(Deep()), **how), random.random(), np.random.normal()
+
+    with pytest.raises(StopError):
+        go(tmp_path, stop_at=stop_at)
+    resumed, whole = go(tmp_path), go(None)
+    same(resumed[:3], whole[:3])
+    assert resumed[3:] == whole[3:]
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = run_once(tmp_path)
     steps = []
@@ -85,11 +117,12 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 def test_other_runs_do_not_go_on_from_it(tmp_path):
-    """Another seed, plan, model or loss has a file of its own."""
+    """Another seed, plan, model, loss, technique or way to it has a file of its own."""
     run_once(tmp_path)
     others = [
         {"seed": 1}, {"plan": PLAN | {"lr": 1e-3}}, {"model": layers.own(net(seed=1))},
-        {"loss": lambda model, batch: model(batch.x).square().mean()},
+        {"loss": lambda model, batch: model(batch.x).square().mean()}, {"step": "A(x=1)"}, {"step": "A(x=2)"},
+        {"done": ("A()",)},
     ]  # fmt: skip
     for n, other in enumerate(others, 2):
         run_once(tmp_path, **other)

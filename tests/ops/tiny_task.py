@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lessen.core.record import Cost
 from lessen.core.task import Split, SplitName, Task
+from lessen.ops.modes import evaluating
 
 
 class TinyTask(Task):
@@ -67,7 +68,8 @@ class TinyTask(Task):
     @torch.no_grad()
     def evaluate(self, model: nn.Module, name: SplitName) -> float | None:
         x, y = self.split(name)
-        return self.score(model.eval()(self.inputs(x)), y) if len(y) else None
+        with evaluating(model):
+            return self.score(model(self.inputs(x)), y) if len(y) else None
 
 
 def net(seed: int = 0) -> nn.Sequential:

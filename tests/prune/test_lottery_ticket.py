@@ -133,6 +133,18 @@ def test_a_killed_experiment_goes_on_as_if_it_had_not_been(
     assert not any(text.startswith(("dense", "round 1")) for text in told)  # they were done
 
 
+def test_the_verdict_says_where_it_does_not_go_by_the_tasks_score(small: Task, model: Any, monkeypatch: Any) -> None:
+    step = LotteryTicket(sparsity=0.5, rounds=1, epochs=1, batch=64)
+    told = "the verdict goes by shares of right answers, not by the task's half"
+
+    def half(outputs: Any, y: Any) -> float:
+        return Task.score(small, outputs, y) / 2
+
+    assert told not in step.apply(model, small)[1].notes
+    monkeypatch.setattr(small, "score", half)
+    assert any(note.startswith(told) for note in step.apply(model, small)[1].notes)
+
+
 def test_one_seed_is_called_one_seed(small: Task, model: Any) -> None:
     _, record = LotteryTicket(sparsity=0.5, **QUICK).apply(model, small)
     assert sum("1 seed, so other seeds may differ" in note for note in record.notes) == 2

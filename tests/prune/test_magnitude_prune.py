@@ -193,6 +193,26 @@ def test_a_ramp_that_is_killed_goes_on_as_if_it_had_not_been(
     assert record.details == expected.details and len(record.history) == 4
 
 
+@pytest.mark.parametrize("other", [{"sparsity": 0.8}, {"criterion": "random"}, {"begin": 0.3}])
+def test_another_pruning_does_not_go_on_from_a_killed_one(
+    other: dict[str, Any], digits: Task, trained: Any, tmp_path: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(checkpoints, "SECONDS", 0.0)
+    killed = {"sparsity": 0.5, "ramp": "constant", "begin": 0.2, "end": 0.6, "epochs": 2, "batch": 256}
+
+    def stop(share: float, text: str) -> None:
+        if share == 1.0:
+            raise StopError
+
+    with pytest.raises(StopError):
+        MagnitudePrune(**killed).apply(trained, digits, run=Run(checkpoint=tmp_path, progress=stop))
+    step = MagnitudePrune(**killed | other)
+    found, record = step.apply(trained, digits, run=Run(checkpoint=tmp_path))
+    fresh, expected = step.apply(trained, digits)
+    assert all(torch.equal(v, fresh.state_dict()[k]) for k, v in found.state_dict().items())
+    assert record.details == expected.details
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_magnitude_beats_chance_by_far(seed: int, digits: Task, model: Any) -> None:
     """At 80 and 90 %, with two epochs behind; seen: 90 to 96 % of the test images against 11 to 35 %."""

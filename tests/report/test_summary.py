@@ -9,7 +9,7 @@ from lessen.analyze.findings import find
 from lessen.analyze.statistics import wilson
 from lessen.core.record import Score
 from lessen.core.trial import Trial
-from lessen.report.brief import brief
+from lessen.report import brief, render, table, words
 from lessen.report.summary import summarize
 
 
@@ -53,6 +53,43 @@ def test_numbers_by_hand():
     assert s.freedom == 3
     assert s.spread == pytest.approx(((0.004**2 + 0.01**2 + 0.002**2) / 2 / 3) ** 0.5)
     assert nct.sf(3.1824, 3, s.visible / s.spread * 2**0.5) == pytest.approx(0.8, abs=1e-4)  # t at 97.5 % of 3
+
+
+def own(rows: list[Trial]) -> list[Trial]:
+    """The same rows by a task's own score, their intervals 0.02 to each side."""
+
+    def changed(score: Score) -> Score:
+        return Score(value=score.value, low=score.value - 0.02, high=score.value + 0.02, n=score.n, by="F1.score")
+
+    found = []
+    for row in rows:
+        seen = row.measurement
+        update = {"validation": changed(seen.validation), "test": changed(seen.test)} if seen else {}
+        found.append(row.model_copy(update={"measurement": seen and seen.model_copy(update=update)}))
+    return found
+
+
+def test_a_tasks_own_score_is_named_and_has_its_own_interval():
+    s = summarize(own(study(ROWS)))
+    a = s.lines[1]
+    assert a.test and a.interval == pytest.approx((a.test.mean - 0.02, a.test.mean + 0.02))
+    assert s.own_score == "F1.score" and summarize(study(ROWS)).own_score == ""
+    scores = next(g for g in table.groups(s) if "mean ± sd" in g.title)
+    assert scores.title == "F1.score, mean ± sd" and "95 % bootstrap interval" in scores.columns[1].hint
+    assert words.luck(s)[-1] == "The test split has 898 samples; validation has 225."
+    assert "; scores are F1.score; n = 2 seeds" in brief(own(study(ROWS)))
+
+
+def test_the_page_and_captions_say_so():
+    arms = {"a": ["A()"], "b": ["B()"]}
+    asked = {"comparisons": [{"question": "Which?", "arms": arms}]}
+    for rows, here in ((study(ROWS), False), (own(study(ROWS)), True)):
+        page = render(rows, asked)
+        assert ("Scores are the task&rsquo;s own, F1.score, not shares of right answers" in page) == here
+        assert ("Scores are shares of right answers" in page) != here
+        assert ("from the seeds&#39; scores alone, because F1.score is no share of right answers" in page) == here
+        assert ("Scores are the task&#39;s own, F1.score, no shares of right answers" in page) == here
+        assert ("Wilson" in page) != here
 
 
 def test_validation_chooses():

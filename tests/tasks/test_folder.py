@@ -11,7 +11,7 @@ from PIL import Image
 
 from lessen.core.errors import BadData, BadField
 from lessen.tasks import task
-from lessen.tasks.folder import Folder
+from lessen.tasks.folder import Folder, _read
 
 
 def load(root: Path, **fields: int) -> str:
@@ -47,6 +47,37 @@ def test_images_are_cut_to_a_square_and_resized(tmp_path: Path) -> None:
     assert set(images.x[images.y == 0][:, 0].flat) == {10}
     assert set(images.x[images.y == 1][:, 0].flat) == {240}
     assert set(images.x[:, 1:].flat) == {0}
+
+
+@pytest.mark.parametrize("name", ["ramp.png", "ramp.tif", "big.tif", "ramp.pgm"])
+def test_grey_of_16_bits_is_read_like_that_of_8(tmp_path: Path, name: str) -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint16), 256).reshape(256, 256) * 257
+    file = tmp_path / name
+    if name == "ramp.pgm":
+        file.write_bytes(b"P5 256 256 65535\n" + ramp.astype(">u2").tobytes())
+    elif name == "big.tif":
+        Image.frombytes("I;16B", ramp.shape, ramp.astype(">u2").tobytes()).save(file)
+    else:
+        Image.fromarray(ramp).save(file)
+    Image.fromarray((ramp // 257).astype(np.uint8)).save(tmp_path / "eight.png")
+    np.testing.assert_array_equal(_read(file, 64), _read(tmp_path / "eight.png", 64))
+    assert _read(file, 64).mean() == pytest.approx(127.5, abs=1)
+
+
+def test_16_bits_are_rounded(tmp_path: Path) -> None:
+    for value, expected in ((0, 0), (128, 0), (129, 1), (65406, 254), (65407, 255), (65535, 255)):
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(tmp_path / "flat.png")
+        assert set(_read(tmp_path / "flat.png", 8).flat) == {expected}
+
+
+@pytest.mark.parametrize(("kind", "told"), [("int32", "32-bit or signed whole numbers"), ("float32", "floats")])
+def test_grey_without_a_known_white_is_refused_with_the_mend(tmp_path: Path, kind: str, told: str) -> None:
+    Image.fromarray(np.full((8, 8), 300, kind)).save(tmp_path / "x.tif")
+    with pytest.raises(BadData) as caught:
+        _read(tmp_path / "x.tif", 8)
+    assert str(caught.value) == (
+        f"the image {tmp_path / 'x.tif'} holds {told}, whose white is not known; save it with 8 or 16 bits"
+    )
 
 
 def test_one_class_is_no_task(pets: Path) -> None:

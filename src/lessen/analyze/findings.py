@@ -15,7 +15,7 @@ from lessen.analyze.predictions import Labels, nobody
 from lessen.analyze.scaling import Law
 from lessen.analyze.sizes import law_of
 from lessen.analyze.statistics import LEVEL, Difference, holm, paired_difference, seed_difference
-from lessen.core.record import Row
+from lessen.core.record import TOP1, Row
 from lessen.core.trial import Trial
 
 NEAR = 0.03  # points of two curves are compared where their x differ by at most this share
@@ -58,6 +58,7 @@ class Finding(Row):
     classes: Classes | None = None  # by: class; None where the predictions are gone
     bests: tuple[Best, ...] = ()  # by: best
     by: str = ""
+    score: str = TOP1  # what all scores are
 
     def of(self, arm: str) -> tuple[Point, ...]:
         """An arm's points."""
@@ -121,6 +122,7 @@ def find(
         by=comparison.by, budgets=stairs, bests=bests(everything, done) if comparison.by == "best" else (),
         law=law_of(everything, done, answers) if comparison.by == "law" else None,
         classes=classes_of(everything, done, answers, labels, names) if comparison.by == "class" else None,
+        score=next((t.measurement.test.by for t in done.values() if t.measurement), TOP1),
     )  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def _difference(a: Sequence[Trial], b: Sequence[Trial], answers: Answers) -> Dif
     """By images and seeds where all answers are there, else by the seeds' scores."""
     if not a:
         return None
-    ours, theirs = points.stacked(a, answers), points.stacked(b, answers)
+    ours, theirs = points.counted(a, answers), points.counted(b, answers)
     if ours is not None and theirs is not None and ours.shape == theirs.shape:
         return paired_difference(ours, theirs)
     return seed_difference(_scores(a), _scores(b))

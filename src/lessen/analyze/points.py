@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lessen.analyze import training
 from lessen.analyze.statistics import mean_interval
-from lessen.core.record import Measurement, Row
+from lessen.core.record import TOP1, Measurement, Row
 from lessen.core.trial import Trial
 
 if TYPE_CHECKING:
@@ -135,16 +135,24 @@ def stacked(done: Iterable[Trial], answers: Answers) -> Any:
     return np.stack(whole) if same else None
 
 
+def counted(done: Sequence[Trial], answers: Answers) -> Any:
+    """The same where the score is their share; None where a task has a score of its own."""
+    plain = all(t.measurement is not None and t.measurement.test.by == TOP1 for t in done)
+    return stacked(done, answers) if plain else None
+
+
 def _interval(done: Sequence[Trial], answers: Answers) -> tuple[float, float] | None:
     import numpy as np
 
     if not done:
         return None
-    right = stacked(done, answers)
+    right = counted(done, answers)
     if right is not None:
         return mean_interval(right)
-    tests = [t.measurement.test for t in done if t.measurement]  # seeds alone
-    return mean_interval(np.array([[test.value] for test in tests]), tests[0].n) if len(tests) > 1 else None
+    tests = [t.measurement.test for t in done if t.measurement]
+    if tests and tests[0].by != TOP1 and len({test.value for test in tests}) == 1:
+        return tests[0].low, tests[0].high
+    return mean_interval(np.array([[test.value] for test in tests]), tests[0].n) if len(tests) > 1 else None  # seeds
 
 
 def _recoveries(done: Sequence[Trial], courses: Sequence[training.Course], base: Trials) -> tuple[Recovery, ...]:

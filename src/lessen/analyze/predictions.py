@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from lessen.analyze.points import Answers
+from lessen.core.record import TOP1
 from lessen.core.trial import Trial
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def right_answers(run: Path) -> Answers:
         classes, targets, probabilities = found
         right = (classes == targets) & np.isfinite(probabilities).all(1)
         test = trial.measurement.test
-        return right if (len(right), int(right.sum())) == (test.n, round(test.value * test.n)) else None
+        whole = test.by != TOP1 or int(right.sum()) == round(test.value * test.n)
+        return right if len(right) == test.n and whole else None
 
     return read
 

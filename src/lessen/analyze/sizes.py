@@ -22,7 +22,7 @@ def law_of(found: Sequence[Point], done: Mapping[tuple[str, int], Trial], answer
     if not seeds:
         return None
     rows = {p.recipe: [done[p.recipe, s] for s in seeds] for p in sized}
-    stacked = {recipe: points.stacked(trials, answers) for recipe, trials in rows.items()}
+    stacked = {recipe: points.counted(trials, answers) for recipe, trials in rows.items()}
     whole = [right for right in stacked.values() if right is not None]
     alone = len(whole) < len(stacked) or len({right.shape for right in whole}) > 1
     if alone:

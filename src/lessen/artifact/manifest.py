@@ -25,7 +25,7 @@ class FileEntry(BaseModel):
 
 
 class Fidelity(BaseModel):
-    """How the packed file answered against the model it came from, on n training samples."""
+    """How the packed file answered against the model it came from, on n different training samples."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -47,15 +47,16 @@ def pack(
     parent: the artifact that the recipe started from, for the lineage and to notice a recipe that saved nothing.
     sparse: store a weight's zeros as bits where that is smaller; it is unpacked once, at load.
     Errors: Disagreement when the file's outputs are not the model's, BadArtifact when the folder exists or the
-    model cannot be exported, DiskFull. On any error nothing is left behind.
+    model cannot be exported, DiskFull. On any error nothing is left behind; what a killed process left goes with the
+    next call for the same folder.
     """
     folder = Path(folder)
     if folder.exists():
         raise BadArtifact(f"{folder} exists already; choose another folder or remove it")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(folder)
         unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
     except OSError as e:
         raise _disk_error(e, folder) from None
@@ -68,6 +69,27 @@ def pack(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return Artifact(folder, manifest)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what packing into this folder left when its process was killed."""
+    for path in folder.parent.iterdir():
+        pid = path.name.removeprefix(f".{folder.name}.").removesuffix(".unfinished")
+        if path.name == f".{folder.name}.{pid}.unfinished" and pid.isdecimal() and not _others(int(pid)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _others(pid: int) -> bool:
+    """Whether a process of that number runs that is not this one."""
+    if pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)  # asks, and sends nothing
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _write(

@@ -47,13 +47,21 @@ class Record(Row):
     details: dict[str, Any] = {}
 
 
+TOP1 = "top-1"
+
+
 class Score(Row):
-    """A share of right answers with its 95 % Wilson interval."""
+    """The score of n samples with its 95 % interval.
+
+    by: "top-1", the share of right answers with Wilson's interval, or the name of the task's own score, whose interval
+    is a percentile bootstrap's over samples.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    by: str = TOP1
 
 
 class Latency(Row):

@@ -20,12 +20,14 @@ class Run:
 
     origin: the model that the last Student replaced, or else the one before the recipe: a teacher by default.
     done: texts of the techniques that the model has been through already, oldest first.
+    step: the technique that runs, with all its fields; a training that was killed is gone on with by the same alone.
     checkpoint: a folder in which a training loop may keep its state to resume after a kill.
     progress: called with (share done 0..1, short text such as "epoch 3/10 loss 0.41").
     """
 
     origin: Any = None
     done: tuple[str, ...] = ()
+    step: str = ""
     checkpoint: Path | None = None
     progress: Callable[[float, str], None] = silent
     history: list[Epoch] = field(default_factory=list)

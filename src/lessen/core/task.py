@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple
 
-from lessen.core.record import Cost
+from lessen.core.record import TOP1, Cost
 
 SplitName = Literal["train", "validation", "test", "calibration"]
 
@@ -60,9 +60,20 @@ class Task(ABC):
     def loss(self, outputs: Any, y: Any, smoothing: float = 0.0) -> Any:
         """The scalar to minimize."""
 
-    @abstractmethod
     def score(self, outputs: Any, y: Any) -> float:
-        """Between 0 and 1, higher is better."""
+        """Share of right answers, between 0 and 1; outputs (n, classes) that are not all finite are no answer.
+
+        A task may have its own: between 0 and 1, higher is better. Everything that chooses and reports goes by it.
+        """
+        finite = (outputs - outputs == 0).all(1)  # neither infinite nor NaN, in torch and NumPy alike
+        return float(((outputs.argmax(1) == y) & finite).sum()) / len(y)
+
+    @property
+    def scored_by(self) -> str:
+        """ "top-1" where `score` is the share of right answers as above, else the name of the task's own."""
+        own = getattr(self.score, "__func__", self.score)
+        name: str = getattr(own, "__qualname__", type(own).__name__)
+        return TOP1 if own is Task.score else name.rpartition("<locals>.")[2]
 
     @abstractmethod
     def preprocess(self) -> dict[str, Any]:

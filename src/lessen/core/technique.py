@@ -97,6 +97,7 @@ class Technique(BaseModel):
         """
         run = replace(run or Run(), history=[], notes=[], details={})
         run.origin = model if run.origin is None else run.origin
+        run.step = format_call(type(self).__name__, dict(self))
         start, before = time.perf_counter(), task.cost(model)
         with task.seeded(seed):
             changed = self._apply(task.copy(model), task, run)

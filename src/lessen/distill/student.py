@@ -48,4 +48,4 @@ class Student(Technique):
                 kinds.give(student, found, "Student", task, run)
             if found.masked:
                 run.notes.append("which weights are zero is not inherited: prune again behind the student's training")
-        return student.train(model.training)
+        return student if model.training else student.eval()  # not train(), since its builder may have frozen parts

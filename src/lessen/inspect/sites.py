@@ -141,9 +141,7 @@ def _singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _channels(model: nn.Module, sample: Tensor) -> tuple[list[Site], list[str]]:
-    shadow = layers.plain(model)
-    with torch.enable_grad():  # groups are read from the autograd graph
-        groups, stay = channel_groups.find(channel_groups.dependencies(shadow, sample), model)
+    shadow, _, groups, stay = channels.coupled(model, sample)
     scores = channel_scores.scores(shadow, groups, "l2", None)
     found = [_group(g, s, model) for g, s in zip(groups, scores, strict=True) if s is not None]
     notes = [f"left whole, {reason}: {', '.join(sorted(paths))}" for reason, paths in stay.items()]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lessen.analyze.ranks import Correlation, spearman
 from lessen.core.errors import BadField, UnknownName
+from lessen.core.record import TOP1
 from lessen.core.run import silent
 from lessen.inspect import bits, findings, proposal
 from lessen.inspect.findings import Scan
@@ -177,6 +178,8 @@ def _scan(
     notes = list(plan.notes)
     if answers.problem:
         notes.append(f"every pass was run whole, because this model cannot be replayed: {answers.problem}")
+    if task.scored_by != TOP1:
+        notes.append(f"scores are shares of right answers here, not the task's {task.scored_by}")
     sizes = {path: layer.weight.numel() for path, layer in weighted(model).items()}
     weights = [sum(sizes[path] for path in site.paths) for site in plan.sites]
     paths = [site.paths for site in plan.sites]

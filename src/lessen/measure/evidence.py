@@ -13,15 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lessen.analyze.statistics import wilson
 from lessen.artifact import Artifact, Manifest, load
 from lessen.artifact.runtimes import require
 from lessen.core import errors
 from lessen.core.errors import BadArtifact, BadData, LessenError
-from lessen.core.record import Measurement, Row, Score
+from lessen.core.record import TOP1, Measurement, Row, Score
 from lessen.core.target import Target
-from lessen.core.task import Task
-from lessen.measure import machine, sizes
+from lessen.core.task import SplitName, Task
+from lessen.measure import machine, scoring, sizes
 from lessen.measure.quiet import quiet_machine, say
 from lessen.measure.worker import Answers, AnswersJob, Latencies, LatencyJob, SplitFiles
 
@@ -50,6 +49,7 @@ def measure(
 
     task: the one that the manifest names, when None. predictions: an npz of `classes` (n,), `probabilities`
     (n, classes) float16 and `targets` (n,) of the test split, written whole. tell: shows who holds the machine.
+    Scores are the task's own where it has one (`scoring.own` says how sure they are).
     Latency is taken under the machine's lock. Without a baseline it has no ratio; an artifact measured against
     itself is timed like any other pair, so that its ratio shows the machine's noise around 1.
     Peak memory is the rise in the fresh process's resident memory, above what it was with the runtime imported,
@@ -64,18 +64,20 @@ def measure(
 
         task = named(artifact.manifest.task)
     notes = _fit(artifact, task)
-    with tempfile.TemporaryDirectory(prefix="lessen-measure-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        splits = {s: files for s in ("validation", "test") if (files := _store(task, s, folder))}
+    with tempfile.TemporaryDirectory(prefix="lessen-measure-", ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        names: tuple[SplitName, ...] = ("validation", "test")
+        splits = {name: files for name in names if (files := _store(task, name, folder))}
         if "test" not in splits:
             raise BadData(f"task '{task.text}' has no test samples to measure on; give it a test split")
-        found = _answer(artifact, target, splits, predictions, folder)
+        found = _answer(artifact, target, splits, predictions, folder, task.scored_by != TOP1)
+        scores = {name: _score(found, name, task, folder) for name in splits}
         timed = _time(artifact, reference, target, splits["test"].x, folder, tell) if latency else None
     manifest = artifact.manifest
     claims = sizes.contradictions(artifact.runnable, manifest.cost)
     doubts = (*notes, *claims, *_doubts(found, timed, target, manifest))
     return Measurement(
-        validation=_score(found, "validation") if "validation" in splits else None, test=_score(found, "test"),
+        validation=scores.get("validation"), test=scores["test"],
         bytes=sizes.count(artifact.folder, artifact.runnable), cost=manifest.cost,
         latency=timed.rows if timed else (), peak_memory_mib=round(found.peak_memory_mib, 2),
         machine=machine.describe(target.threads, found.runtime), operators=found.operators,
@@ -127,14 +129,21 @@ def _store(task: Task, name: Any, folder: Path) -> SplitFiles | None:
 
 
 def _answer(
-    artifact: Artifact, target: Target, splits: dict[str, SplitFiles], predictions: Path | None, folder: Path
+    artifact: Artifact,
+    target: Target,
+    splits: dict[SplitName, SplitFiles],
+    predictions: Path | None,
+    folder: Path,
+    keep: bool,
 ) -> Answers:
+    """Run the splits; where asked to `keep` them, their outputs stay in the folder."""
     if predictions:
         predictions = Path(predictions).absolute()
         predictions.parent.mkdir(parents=True, exist_ok=True)
     job = AnswersJob(
         files=_absolute(artifact), runtime=target.runtime, threads=target.threads, splits=splits,
         memory_batch=target.batches[0] if target.batches else 1, predictions=predictions,
+        outputs=folder if keep else None,
     )  # fmt: skip
     return _work(job, Answers, folder, artifact.folder)
 
@@ -186,10 +195,11 @@ def _death(code: int, stderr: str, of: Path) -> LessenError:
     return LessenError(f"measuring {of} failed: {last or f'exit code {code}'}")
 
 
-def _score(found: Answers, split: str) -> Score:
-    right, n = found.right[split], found.n[split]
-    low, high = wilson(right, n)
-    return Score(value=right / n, low=low, high=high, n=n)
+def _score(found: Answers, split: SplitName, task: Task, folder: Path) -> Score:
+    """By the task's own score where it has one."""
+    if task.scored_by == TOP1:
+        return scoring.top1(found.right[split], found.n[split])
+    return scoring.own(task, split, np.load(folder / f"{split}-outputs.npy"))
 
 
 def _doubts(found: Answers, timed: Latencies | None, target: Target, manifest: Manifest) -> tuple[str, ...]:

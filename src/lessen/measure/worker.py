@@ -39,6 +39,7 @@ class AnswersJob(Row):
     splits: dict[str, SplitFiles]
     memory_batch: int
     predictions: Path | None = None  # npz for the answers to the split "test"
+    outputs: Path | None = None  # folder for SPLIT-outputs.npy (n, classes) float32, where the parent scores them
 
 
 class Answers(Row):
@@ -86,6 +87,8 @@ def answers(job: AnswersJob) -> Answers:
         finite, classes = np.isfinite(outputs).all(1), outputs.argmax(1)
         right[name], n[name] = int(((classes == targets) & finite).sum()), len(targets)
         infinite += int((~finite).sum())
+        if job.outputs:
+            np.save(job.outputs / f"{name}-outputs.npy", outputs.astype("f4", copy=False))
         if name == "test" and job.predictions:
             _write(job.predictions, classes=classes, probabilities=softmax(outputs), targets=targets)
     return Answers(

@@ -45,7 +45,7 @@ def taught_in_turn(
         })  # fmt: skip
         run.notes += [f"stage {i + 1}: {note}" for note in part.notes]
         run.details.setdefault("teachers", part.details["teachers"])
-        nets.append(net.train(model.training))
+        nets.append(net if model.training else net.eval())
         name, teacher = f"{text} of stage {i + 1}", task.copy(net).eval()
         run.history[:] = part.history
     return nets

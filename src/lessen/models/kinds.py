@@ -18,6 +18,7 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.text import Call
 from lessen.ops import calibration, graph, insertion, layers, sign_insertion, structure
+from lessen.ops.modes import evaluating
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,19 +118,15 @@ def give(net: nn.Module, kinds: Kinds, technique: str, task: Task, run: Run) -> 
 def settle(net: nn.Module, task: Task) -> None:
     """Give batch norms the statistics of calibration samples: a fresh net's would leave activations out of scale."""
     norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d) and m.track_running_stats]
-    kept = [(norm.momentum, norm.training) for norm in norms]
-    training = net.training
-    net.eval()
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a mean of all that comes
-        norm.train()
-    with torch.no_grad():
+    kept = [norm.momentum for norm in norms]
+    with evaluating(net), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a mean of all that comes
+            norm.train()
         net(calibration.samples(task).to(next(net.parameters()).device))
-    net.train(training)
-    for norm, (momentum, flag) in zip(norms, kept, strict=True):
+    for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum
-        norm.train(flag)
 
 
 def most(values: Sequence[T | None], name: Any) -> T | None:

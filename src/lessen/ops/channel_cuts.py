@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch_pruning as tp
@@ -21,23 +22,51 @@ Gone = Sequence[Sequence[int]]  # for every group the units that leave
 
 def without(model: nn.Module, groups: Sequence[Coupled], gone: Gone) -> nn.Module:
     """A copy of `model` (of our layers) that lacks these units."""
-    entries: dict[tuple[str, int], set[int]] = {}
-    for group, units in zip(groups, gone, strict=True):
-        leaving = torch.tensor(list(units), dtype=torch.long)
-        for m in group.members if len(units) else ():
-            entries.setdefault((m.path, m.dim), set()).update(m.at[torch.isin(m.unit, leaving)].tolist())
     small = copy.deepcopy(model)
-    for (path, dim), leave in entries.items():
+    for (path, dim), leave in _leaving(groups, gone).items():
         width = _width(small, path, dim)  # of the inputs of a grouped convolution: of its first group
         _take(small, path, dim, torch.tensor([i for i in range(width) if i not in leave]))
     return small
 
 
+def remaining(groups: Sequence[Coupled], gone: Gone) -> list[Coupled]:
+    """The groups as they stand in the model without these units, numbered anew."""
+    leaving = _leaving(groups, gone)
+    found = []
+    for group, units in zip(groups, gone, strict=True):
+        lost = set(units)
+        stay = torch.tensor([unit for unit in range(group.n) if unit not in lost], dtype=torch.long)
+        members = []
+        for m in group.members:
+            alive = torch.isin(m.unit, stay)
+            left = torch.tensor(sorted(leaving.get((m.path, m.dim), ())), dtype=torch.long)
+            at, unit = m.at[alive], torch.searchsorted(stay, m.unit[alive])
+            members.append(m._replace(at=at - torch.searchsorted(left, at), unit=unit))
+        found.append(replace(group, n=len(stay), members=tuple(members)))
+    return found
+
+
+def _leaving(groups: Sequence[Coupled], gone: Gone) -> dict[tuple[str, int], set[int]]:
+    """For every path and axis that loses any, the entries that go."""
+    entries: dict[tuple[str, int], set[int]] = {}
+    for group, units in zip(groups, gone, strict=True):
+        leaving = torch.tensor(list(units), dtype=torch.long)
+        for m in group.members if len(units) else ():
+            entries.setdefault((m.path, m.dim), set()).update(m.at[torch.isin(m.unit, leaving)].tolist())
+    return entries
+
+
 def permuted(model: nn.Module, group: Coupled, order: Tensor) -> nn.Module:
     """A copy whose group has its units in this order (n,), in producers and readers alike: the outputs stay."""
     other = copy.deepcopy(model)
+    permute(other, group, order)
+    return other
+
+
+def permute(model: nn.Module, group: Coupled, order: Tensor) -> None:
+    """The same in place."""
     for m in group.members:
-        width = _width(other, m.path, m.dim)
+        width = _width(model, m.path, m.dim)
         index = torch.arange(width)
         places: list[list[int]] = [[] for _ in range(group.n)]
         for at, unit in zip(m.at.tolist(), m.unit.tolist(), strict=True):
@@ -45,8 +74,7 @@ def permuted(model: nn.Module, group: Coupled, order: Tensor) -> nn.Module:
                 places[unit].append(at)
         for place, unit in enumerate(order.tolist()):
             index[places[place]] = torch.tensor(places[unit], dtype=torch.long)
-        _take(other, m.path, m.dim, index)
-    return other
+        _take(model, m.path, m.dim, index)
 
 
 def _width(model: nn.Module, path: str, dim: int) -> int:

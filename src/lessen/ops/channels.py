@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
+import torch_pruning as tp
 from torch import Tensor, nn
 
 from lessen.core.errors import BadField, Refused
-from lessen.ops import channel_cuts, channel_goals, channel_groups, channel_scores, cost, layers
+from lessen.ops import channel_cuts, channel_goals, channel_groups, channel_places, channel_scores, cost, layers
 from lessen.ops.channel_groups import Coupled
 from lessen.ops.channel_scores import Criterion, Data
 
@@ -105,19 +106,41 @@ def lowest(scores: Tensor, keep: int) -> list[int]:
 # --- the cut
 
 
+class Found(NamedTuple):
+    """A plain shadow, torch-pruning's graph of it, the groups that may be cut, and the layers that stay, by reason."""
+
+    shadow: nn.Module
+    graph: tp.DependencyGraph
+    groups: list[Coupled]
+    stay: dict[str, list[str]]
+
+
+def coupled(model: nn.Module, sample: Tensor, whole: tuple[str, ...] = ()) -> Found:
+    """Which channels of `model` (of our layers) go together, without the layers and blocks named `whole`.
+
+    Errors: Refused when the model cannot be traced, naming the module.
+    """
+    shadow = layers.plain(model)
+    with torch.enable_grad():  # groups are read from the autograd graph
+        graph = channel_groups.dependencies(shadow, sample)
+        groups, stay = channel_groups.find(graph, model, whole)
+    moved = channel_places.misplaced(shadow, groups, sample)
+    for group in (g for g in groups if g.path in moved):
+        stay.setdefault("the channels change their order between layers", []).extend(group.producers)
+    return Found(shadow, graph, [g for g in groups if g.path not in moved], stay)
+
+
 def prune(
     model: nn.Module, sample: Tensor, plan: Plan, data: Data | None = None, start: Start | None = None
 ) -> tuple[nn.Module, list[str]]:
     """A copy of `model` (of our layers) without the least important channels, and notes on what stays whole and why.
 
     data: for criteria that look at samples. start: the model of which the plan's shares are, this one by default.
-    The cut is believed only when a forward pass of `sample` (n, ...) runs and the copy's effective weights equal
-    those of a plain shadow that torch-pruning cuts. Errors: Refused, naming the layer.
+    The cut is believed only when a forward pass of `sample` (n, ...) runs, the copy's effective weights equal those of
+    a plain shadow that torch-pruning cuts, and no operation gives channels other places. Errors: Refused, naming the
+    layer.
     """
-    shadow = layers.plain(model)
-    with torch.enable_grad():  # groups are read from the autograd graph
-        graph = channel_groups.dependencies(shadow, sample)
-        groups, stay = channel_groups.find(graph, model, plan.whole)
+    shadow, graph, groups, stay = coupled(model, sample, plan.whole)
     found = channel_scores.scores(shadow, groups, plan.criterion, data)
     for group, s in zip(groups, found, strict=True):
         if s is None:
@@ -131,6 +154,9 @@ def prune(
     gone = [lowest(s, keep) for s, keep in zip(scores, keeps, strict=True)]
     small = channel_cuts.without(model, groups, gone)
     channel_cuts.verify(small, shadow, graph, groups, gone, sample)
+    moved = channel_places.misplaced(layers.plain(small), channel_cuts.remaining(groups, gone), sample)
+    if moved:
+        raise Refused(f"with fewer channels, those of '{moved[0]}' change their order; name that layer in `whole`")
     return small, [*notes, *told]
 
 

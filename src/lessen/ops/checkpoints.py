@@ -58,10 +58,17 @@ class Checkpoint:
             return None  # a damaged disk: the run starts over and overwrites it
 
 
+def weights_digest(*models: nn.Module) -> str:
+    """Hex digits over every tensor of the models' states."""
+    found = hashlib.sha256()
+    for model in models:
+        for name, value in model.state_dict().items():
+            found.update(f"{name}{tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def _digest(model: nn.Module, origin: tuple[object, ...]) -> str:
-    found = hashlib.sha256(repr(origin).encode())
-    for name, value in model.state_dict().items():
-        found.update(f"{name}{tuple(value.shape)}".encode())
-        found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    found = hashlib.sha256(repr((origin, weights_digest(model))).encode())
     found.update(torch.get_rng_state().numpy().tobytes())
     return found.hexdigest()[:16]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lessen.core.errors import Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import layers, losses, train
+from lessen.ops import checkpoints, layers, losses, train
 from lessen.ops.modes import evaluating
 from lessen.ops.watching import Place, watching
 
@@ -56,6 +56,7 @@ class Taught(nn.Module):
         super().__init__()
         self.aids = aids
         self.student = student
+        self.training = student.training
 
     def forward(self, x: Tensor) -> Tensor:
         return self.student(x)
@@ -90,7 +91,8 @@ def teach(
             logits = module(batch.x)
         return lesson(View(logits, tuple(features[path].float() for path in paths)), known, batch, aids)
 
-    loss.__qualname__ = f"teach:{getattr(lesson, '__qualname__', 'lesson')}"  # names the checkpoint
+    known = checkpoints.weights_digest(*teachers.values()) if run.checkpoint else ""
+    loss.__qualname__ = f"teach:{getattr(lesson, '__qualname__', 'lesson')}:{known}"  # names the checkpoint
     before = task.evaluate(student, "validation")
     scores = {name: task.evaluate(teacher, "validation") for name, teacher in teachers.items()}
     run.details["teachers"] = [{"name": name, "validation": score} for name, score in scores.items()]

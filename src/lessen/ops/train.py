@@ -18,7 +18,7 @@ from lessen.core.errors import Diverged
 from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import augment, devices, layers, optimizers, schedules
+from lessen.ops import augment, chance, devices, layers, modes, optimizers, schedules
 from lessen.ops.averages import Average, clones
 from lessen.ops.checkpoints import Checkpoint
 from lessen.ops.training_plan import Batch, Plan, batch_count, mix_seeds
@@ -30,23 +30,27 @@ Hook = Callable[[nn.Module, int], None]
 def fit(
     model: nn.Module, task: Task, plan: Plan, run: Run, *, loss: Loss | None = None, hooks: Iterable[Hook] = ()
 ) -> nn.Module:
-    """Train in place; returns the model with its last weights, or its best when `patience` is set.
+    """Train in place; returns the model with its last weights, or its best when `patience` is set. What its user froze
+    (`modes.training`) stays in evaluation mode, so batch norms there keep their statistics.
 
     `loss(model, batch)` gives the scalar to minimize; each of `hooks` is called as `hook(model, step)` after every
     optimizer step, from 1. Neither may keep state: a run that resumes from `run.checkpoint` would not find it.
+    It resumes where plan, data, seed, first weights, the loss's name, `run.done` and `run.step` are as they were.
     Errors: Diverged when the loss is not finite.
 
     >>> fit(task.build("resnet8"), task, Plan(epochs=10), Run())  # doctest: +SKIP
     """
     if plan.epochs == 0 or (plan.span and plan.span[0] == plan.span[1]):
         return model
-    home, training = next(model.parameters()).device, model.training
-    loop = _Loop(model, task, plan, run, loss, tuple(hooks))
-    loop.resume()
-    while not loop.over:
-        loop.run_epoch()
-    loop.finish()
-    return model.to(home).train(training)
+    home = next(model.parameters()).device
+    with modes.training(model) as wake:
+        loop = _Loop(model, task, plan, run, loss, tuple(hooks))
+        loop.resume()
+        while not loop.over:
+            wake()
+            loop.run_epoch()
+        loop.finish()
+    return model.to(home)
 
 
 def resized(x: Tensor, side: int) -> Tensor:
@@ -65,6 +69,7 @@ class _Loop:
         self.loss = loss or (lambda model, batch: task.loss(model(batch.x), batch.y, plan.smoothing))
         self.seed = torch.initial_seed()
         origin = plan, self.seed, task.fingerprint, fabric.world_size, getattr(loss, "__qualname__", type(loss))
+        origin = *origin, run.done, run.step  # what losses and hooks close over is in the technique's fields
         self.checkpoint = Checkpoint(run.checkpoint, model, *origin)
         train = task.split("train")
         self.x, self.y = train.x.to(fabric.device), train.y.to(fabric.device)
@@ -118,7 +123,6 @@ class _Loop:
         shuffle = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
         self.noise.manual_seed(mix_seeds(self.seed, epoch, rank + 1))
         order = torch.randperm(len(self.y), generator=shuffle).to(self.fabric.device)
-        self.module.train()
         pending: list[Tensor] = []
         total = 0.0
         for number, index in enumerate(order.tensor_split(self.batches), 1):
@@ -231,8 +235,7 @@ class _Loop:
             "optimizer": self.optimizer.state_dict(), "scaler": self.fabric.strategy.precision.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "best": self.best, "best_score": self.best_score, "best_epoch": self.best_epoch,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if self.fabric.device.type == "cuda" else None,
+            "chance": chance.state(self.fabric.device),
         }  # fmt: skip
 
     def resume(self) -> None:
@@ -251,6 +254,4 @@ class _Loop:
         if self.average:
             self.average.load_state_dict(state["average"])
         self.best, self.best_score, self.best_epoch = state["best"], state["best_score"], state["best_epoch"]
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None:
-            torch.cuda.set_rng_state(state["cuda_rng"])
+        chance.restore(state["chance"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from lessen.core import training
 from lessen.core.errors import BadField, Refused
+from lessen.core.record import TOP1
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Doc, Range, Technique
@@ -79,8 +80,8 @@ class LotteryTicket(Technique):
         run.details.update(sparsity.account(layers.weighted(ticket)))
         run.details["given_model_score"] = task.evaluate(model, "validation")
         run.details["curves"] = [curve for trial in trials for curve in trial.curves]
-        self._judge(trials, run)
-        return ticket.train(model.training)
+        self._judge(trials, task, run)
+        return ticket if model.training else ticket.eval()
 
     def _check(self) -> None:
         """Errors: BadField for fields that contradict each other."""
@@ -95,7 +96,7 @@ class LotteryTicket(Technique):
                 f"at most {1 - self.sparsity:g} is possible"
             )
 
-    def _judge(self, trials: list[_Trial], run: Run) -> None:
+    def _judge(self, trials: list[_Trial], task: Task, run: Run) -> None:
         """Say whether a winning ticket was found, and how sure that is."""
         import numpy as np
 
@@ -118,6 +119,8 @@ class LotteryTicket(Technique):
         run.details["ticket_minus_reinitialized"] = [to_control.value, to_control.low, to_control.high]
         won, words = verdict(to_dense, to_control, self.margin)
         run.details["winning_ticket"] = won
+        if task.scored_by != TOP1:
+            run.notes.append(f"the verdict goes by shares of right answers, not by the task's {task.scored_by}")
         run.notes += [words, f"ticket - dense: {to_dense}", f"ticket - re-initialized: {to_control}"]
 
 

@@ -36,7 +36,8 @@ def brief(trials: Iterable[Trial], target: Target | None = None) -> str:
     ]
     n = f"n = {s.seeds} seeds, mean ± sd in percent" if s.seeds > 1 else "n = 1 seed, percent"
     batch = s.batches[0] if s.batches else "-"
-    return words.simple("\n".join([*table, f"{told}; {n}; latency at batch {batch} against the baseline's."]))
+    by = f"scores are {s.own_score}; " if s.own_score else ""
+    return words.simple("\n".join([*table, f"{told}; {by}{n}; latency at batch {batch} against the baseline's."]))
 
 
 def _least(scored: Iterable[Line], baseline: Line) -> dict[str, Line]:

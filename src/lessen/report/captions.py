@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lessen.analyze.findings import NEAR, Finding
 from lessen.analyze.scaling import DRAWS
 from lessen.analyze.training import LAST
+from lessen.core.record import TOP1
 from lessen.report import words
 
 
@@ -18,9 +19,10 @@ def caption(f: Finding) -> tuple[str, ...]:
     corrected = f"; p values are corrected over the {tests} tests of this question" if tests > 1 else ""
     found = [_picture(f), f"n = {n}{corrected}.", *_how(f)]
     if any(not c.images for c in f.contrasts):
+        why = "the predictions are gone" if f.score == TOP1 else f"{f.score} is no share of right answers"
         found.append(
-            "Intervals and p values are from the seeds' scores alone, because the predictions are gone: what other test"
-            " images would show is not in them, and a difference that is the same at every seed is not clear."
+            f"Intervals and p values are from the seeds' scores alone, because {why}: what other test images would show"
+            " is not in them, and a difference that is the same at every seed is not clear."
         )
     return tuple(found)
 
@@ -34,6 +36,8 @@ def reading(findings: Sequence[Finding]) -> tuple[str, ...]:
         " would have called clear, even if no other were real. The scale of scores is logarithmic in the share of wrong"
         " answers."
     ]
+    if own := next((f.score for f in findings if f.score != TOP1), ""):
+        found.append(f"Scores are the task's own, {own}, no shares of right answers; wrong is what they lack to 100 %.")
     if any(f.curves and not f.by for f in findings):
         most = f"{100 * NEAR:.0f} %"
         found.append(f"Curves are compared where x differs by at most {most}; below x stands by how much it does.")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lessen.analyze.pareto import Choice, Option, front, recommend
 from lessen.analyze.power import pooled_spread, smallest_effect
 from lessen.analyze.statistics import wilson
-from lessen.core.record import Measurement, Record
+from lessen.core.record import TOP1, Measurement, Record, Score
 from lessen.core.trial import Trial
 from lessen.report.families import family_of
 
@@ -56,7 +56,7 @@ class Line:
     failed: tuple[Trial, ...]
     validation: Stat | None
     test: Stat | None
-    interval: tuple[float, float] | None  # 95 % Wilson, of the mean test score on one test set
+    interval: tuple[float, float] | None  # 95 %, of the mean test score on one test set
     drop: Stat | None  # validation, baseline - this, paired by seed
     test_drop: Stat | None
     runnable: float | None
@@ -103,6 +103,11 @@ class Summary:
         return list(dict.fromkeys(s.batch for line in self.lines for s in line.speeds))
 
     @property
+    def own_score(self) -> str:
+        """Name of the task's own score; empty where scores are shares of right answers."""
+        return next((m.test.by for line in self.lines for m in line.measured if m.test.by != TOP1), "")
+
+    @property
     def scored_by(self) -> str:
         """Which score the pictures show: validation, but test where a final study has no validation."""
         return "validation" if any(line.validation for line in self.lines) else "test"
@@ -138,13 +143,12 @@ def _line(number: int, recipe: str, group: list[Trial], base: dict[int, Measurem
     seen = [(t.seed, t.measurement) for t in done if t.measurement]
     validations = [(seed, m.validation.value) for seed, m in seen if m.validation]
     test = Stat.of(m.test.value for _, m in seen)
-    n = seen[0][1].test.n if seen else 0
     size = [m.bytes for _, m in seen]
     return Line(
         number=number, recipe=recipe, done=done, failed=tuple(t for t in group if t.status == "failed"),
         family=family_of(recipe, done[0].records if done else ()),
         validation=Stat.of(v for _, v in validations), test=test,
-        interval=wilson(round(test.mean * n), n) if test and n else None,
+        interval=_interval([m.test for _, m in seen]),
         drop=Stat.of(b.validation.value - v for seed, v in validations if (b := base.get(seed)) and b.validation),
         test_drop=Stat.of(base[seed].test.value - m.test.value for seed, m in seen if seed in base),
         runnable=statistics.fmean(b.runnable for b in size) if size else None,
@@ -152,6 +156,15 @@ def _line(number: int, recipe: str, group: list[Trial], base: dict[int, Measurem
         folder=statistics.fmean(b.folder for b in size) if size else None,
         speeds=_speeds([m for _, m in seen], number == 0),
     )  # fmt: skip
+
+
+def _interval(tests: Sequence[Score]) -> tuple[float, float] | None:
+    """Wilson's of the mean over seeds; of a task's own score the seeds' bootstrap intervals, on average."""
+    if not tests:
+        return None
+    if all(t.by == TOP1 for t in tests):
+        return wilson(round(statistics.fmean(t.value for t in tests) * tests[0].n), tests[0].n)
+    return statistics.fmean(t.low for t in tests), statistics.fmean(t.high for t in tests)
 
 
 def _speeds(measured: list[Measurement], is_baseline: bool) -> tuple[Speed, ...]:

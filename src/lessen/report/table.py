@@ -36,11 +36,12 @@ class Group(NamedTuple):
 
 def groups(s: Summary) -> list[Group]:
     """Every column after number and recipe; latency has a group a batch size."""
+    interval = "bootstrap" if s.own_score else "Wilson"
     found = [
         Group("", [Column("n", "finished trainings, each with its own seed", _n)]),
-        Group("score, mean ± sd", [
+        Group(f"{s.own_score or 'score'}, mean ± sd", [
             Column("validation", "decides; measured on the file", _validation),
-            Column("test", "shown, never used to choose; 95 % Wilson interval of the mean in brackets", _test),
+            Column("test", f"shown, never used to choose; 95 % {interval} interval of the mean in brackets", _test),
         ]),
         Group("files", [
             Column("runnable", "all files that the runtime needs", lambda x: _size(x.runnable)),

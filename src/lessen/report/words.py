@@ -144,8 +144,11 @@ def luck(s: Summary) -> list[str]:
     measured = [m for line in s.lines for m in line.measured]
     if measured:
         n, v = measured[0].test.n, measured[0].validation
-        sets = f"The test split has {n:,} samples, so one of them is {100 / n:.2f}{HARD}points"
-        said.append(sets + (f"; validation has {v.n:,} ({100 / v.n:.2f}{HARD}points each)." if v else "."))
+        if s.own_score:  # of which one sample may be more than of another
+            said.append(f"The test split has {n:,} samples" + (f"; validation has {v.n:,}." if v else "."))
+        else:
+            sets = f"The test split has {n:,} samples, so one of them is {100 / n:.2f}{HARD}points"
+            said.append(sets + (f"; validation has {v.n:,} ({100 / v.n:.2f}{HARD}points each)." if v else "."))
     return said
 
 

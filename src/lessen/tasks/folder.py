@@ -11,6 +11,7 @@ from lessen.tasks.dataset import Crop, Flip, Images, Settings, draw
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -58,10 +59,27 @@ def _read(file: Path, size: int) -> np.ndarray:
 
     try:
         with Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _eight_bits(ImageOps.exif_transpose(image), file, image.format == "PPM").convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
         raise BadData(f"cannot read the image {file}: {e}; mend it or take it away") from e
     return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image, file: Path, sixteen: bool) -> Image:
+    """Grey of 16 bits as 8, by rounding; anything else as it is. Errors: BadData for grey whose white is not known.
+
+    sixteen: whole numbers are of 16 bits, as Pillow reads a PGM of more than 8.
+    """
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and sixteen):  # convert("RGB") would clip them at 255
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        kind = "32-bit or signed whole numbers" if image.mode == "I" else "floats"
+        raise BadData(f"the image {file} holds {kind}, whose white is not known; save it with 8 or 16 bits")
+    return image
 
 
 def _endings() -> str:

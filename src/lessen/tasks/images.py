@@ -20,6 +20,7 @@ from lessen.core.record import Cost
 from lessen.core.task import Split, SplitName, Task
 from lessen.ops import augment, cost
 from lessen.ops.modes import evaluating
+from lessen.ops.unanswered import settled
 from lessen.tasks.dataset import Images, Settings, draw
 
 BATCH = 256  # of evaluation
@@ -74,10 +75,6 @@ class ImageTask(Task):
         """Cross-entropy of logits (n, classes) with y (n,) int64, or with shares (n, classes)."""
         return nn.functional.cross_entropy(outputs, y, label_smoothing=smoothing)
 
-    def score(self, outputs: Tensor, y: Tensor) -> float:
-        """Accuracy."""
-        return (outputs.argmax(1) == y).double().mean().item()
-
     def preprocess(self) -> dict[str, Any]:
         return {
             "input": "uint8, 0 to 255", "layout": "nchw", "shape": list(self.shape),
@@ -115,7 +112,7 @@ class ImageTask(Task):
         device = _device(model)
         with evaluating(model), torch.inference_mode():
             outputs = [model(self.inputs(part.to(device))).cpu() for part in x.split(BATCH)]
-        return self.score(torch.cat(outputs), y)
+        return self.score(settled(torch.cat(outputs), y), y)
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([self.settings.shared(), self.classes], sort_keys=True).encode())
