@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lessen.ops import layers
-from lessen.ops.graph import Places, norm_pairs, quantizer_places, trace
+from lessen.ops.graph import Places, last, norm_pairs, quantizer_places, trace
 
 
 class Residual(nn.Module):
@@ -116,6 +116,33 @@ def test_a_net_that_cannot_be_traced_gets_quantizers_on_every_input() -> None:
     model = layers.own(Untraceable())
     assert trace(model) is None and norm_pairs(model) == {}
     assert quantizer_places(model) == Places((), ("c", "fc"), False)
+
+
+class HeadFirst(nn.Module):
+    """Defined in no order of computing; while it trains, a second head computes last."""
+
+    def __init__(self, by_hand: bool) -> None:
+        super().__init__()
+        self.by_hand = by_hand
+        self.fc, self.c, self.aux = nn.Linear(4, 2, bias=False), nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.c(x).mean((2, 3))
+        y = nn.functional.linear(x, self.fc.weight) if self.by_hand else self.fc(x)
+        return (y, self.aux(x)) if self.training else y
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_last_layer_is_the_one_that_computes_last(by_hand: bool) -> None:
+    model = HeadFirst(by_hand)
+    assert last(model, (nn.Linear, nn.Conv2d)) is model.fc and model.training
+    assert last(model, (nn.Conv2d,)) is model.c
+    assert last(model, (nn.LayerNorm,)) is None
+
+
+def test_of_a_net_that_cannot_be_traced_the_last_layer_is_the_one_defined_last() -> None:
+    model = Untraceable()
+    assert last(model, (nn.Linear, nn.Conv2d)) is model.fc
 
 
 def test_tracing_keeps_our_layers_whole() -> None:

@@ -27,7 +27,7 @@ def ids(values):
 
 def test_sorting():
     model = quantized()
-    found = optimizers.sort(model)
+    found = optimizers.sort(model, model[8])
     assert ids(found.matrices) == ids([model[0].weight, model[3].weight])
     assert ids(found.others) == ids([model[8].weight])
     assert ids(found.free) == ids(
@@ -41,10 +41,32 @@ def test_frozen_shared_and_embedded_parameters():
     last.weight = first.weight
     first.bias.requires_grad_(False)
     model = nn.ModuleList([nn.Embedding(3, 4), first, nn.LayerNorm((2, 4)), last])
-    found = optimizers.sort(model)
+    found = optimizers.sort(model, last)
     assert ids(found.matrices) == ids([first.weight])
     assert ids(found.others) == ids([model[0].weight])
     assert ids(found.free) == ids([model[2].weight, model[2].bias, last.bias])
+
+
+def test_muon_leaves_the_layer_that_computes_last_alone():
+    """Defined first, it gives the logits: its step is Adam's, the rate for every weight."""
+
+    class HeadFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.body = nn.Linear(6, 3, bias=False), nn.Linear(4, 6, bias=False)
+
+        def forward(self, x):
+            return self.head(self.body(x).relu())
+
+    model = HeadFirst()
+    before = {k: v.detach().clone() for k, v in model.named_parameters()}
+    optimizer = optimizers.optimizer(model, "muon", lr=0.1, momentum=0.9, weight_decay=0.0)
+    for i, p in enumerate(model.parameters()):
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
+    optimizer.step()
+    moved = {k: (v.detach() - before[k]).abs() for k, v in model.named_parameters()}
+    torch.testing.assert_close(moved["head.weight"], torch.full((3, 6), 0.1), rtol=1e-4, atol=0)
+    assert moved["body.weight"].std() > 0.005
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])

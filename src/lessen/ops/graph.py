@@ -43,6 +43,19 @@ def ends(model: nn.Module) -> tuple[str, ...]:
     return (*computed[:1], *computed[-1:])
 
 
+def last(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> nn.Module | None:
+    """The layer of these kinds that computes last, by itself or by its weights in a function of the model's own.
+
+    Where that cannot be traced, the one defined last.
+    """
+    modules = dict(model.named_modules())
+    with evaluating(model):  # without what only training computes, as second heads
+        graph = trace(model)
+    used = [n for n in graph.nodes if n.op in ("call_module", "get_attr")] if graph is not None else []
+    order = [str(n.target) if n.op == "call_module" else str(n.target).rpartition(".")[0] for n in used]
+    return next((modules[p] for p in reversed([*modules, *order]) if isinstance(modules.get(p), kinds)), None)
+
+
 def norm_pairs(model: nn.Module) -> dict[str, str]:
     """Path of every batch norm that alone reads one convolution's output -> path of that convolution."""
     graph, modules = trace(model), dict(model.named_modules())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from lessen.core.errors import Refused
-from lessen.ops import layers
+from lessen.ops import graph, layers
 
 Name = Literal["sgd", "adamw", "muon", "muon-unit"]
 CALM = 0.1  # of the learning rate, for biases and norms beside muon-unit: a step of Adam's is the rate itself
@@ -36,10 +36,9 @@ class Parameters:
     scales: list[nn.Parameter] = field(default_factory=list)  # of quantizers: no decay, always LogSGD
 
 
-def sort(model: nn.Module) -> Parameters:
-    """Every parameter that wants a gradient, once; the head is the last convolution or linear layer."""
+def sort(model: nn.Module, head: nn.Module | None) -> Parameters:
+    """Every parameter that wants a gradient, once."""
     found, seen = Parameters(), set()
-    head = next((m for m in reversed(list(model.modules())) if isinstance(m, MATRICES)), None)
     for module in model.modules():
         for value in module.parameters(recurse=False):
             if not value.requires_grad or value in seen:
@@ -63,8 +62,8 @@ def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_d
     """
     if name == "muon-unit" and any(layer.wq is not None for layer in layers.weighted(model).values()):
         raise Refused("optimizer='muon-unit' changes the size of weights, and their quantizers do not; use 'muon'")
-    p = sort(model)
     muon = name in ("muon", "muon-unit")
+    p = sort(model, graph.last(model, MATRICES) if muon else None)
     matrices = p.matrices if muon else []
     decayed = p.others if muon else p.matrices + p.others
     groups = [
