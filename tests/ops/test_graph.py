@@ -107,6 +107,40 @@ def test_layers_that_pass_values_on_need_no_quantizer(tail: nn.Module, inputs: t
     assert quantizer_places(model) == Places(("1",), inputs, True)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        nn.LogSoftmax(1),
+        nn.Sequential(nn.Flatten(), nn.Softmax(1)),
+        lambda x: nn.functional.log_softmax(x, 1),
+        lambda x: x.reshape(-1, 4).softmax(-1),
+        lambda x: torch.softmax(x, 1).flatten(1),
+    ],
+)
+def test_logits_get_no_quantizer_either_where_the_model_makes_shares_of_them(end) -> None:
+    class Shares(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.r, self.b, self.end = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), end
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.end(self.b(self.r(self.a(x))))
+
+    assert quantizer_places(layers.own(Shares())) == Places(("r",), ("a",), True)
+
+
+def test_shares_within_the_net_are_no_logits() -> None:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(x * self.a(x).softmax(1))
+
+    assert quantizer_places(layers.own(Gate())) == Places(("a",), ("a", "b"), True)
+
+
 def test_a_pool_that_a_convolution_reads_gets_a_quantizer() -> None:
     model = layers.own(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 4, 1)))
     assert quantizer_places(model) == Places(("1", "2"), ("0",), True)

@@ -83,7 +83,8 @@ class Places(NamedTuple):
 
 
 def quantizer_places(model: nn.Module) -> Places:
-    """One quantizer for every produced tensor that an integer kernel reads or writes; none on the logits.
+    """One quantizer for every produced tensor that an integer kernel reads or writes; none on the logits, where two of
+    them would become equal.
 
     A convolution whose only reader is its batch norm, and either whose only reader is a ReLU, are computed by one
     kernel, so the quantizer stands at the end. Weighted layers whose input has none get one on their input, and so does
@@ -105,7 +106,9 @@ def quantizer_places(model: nn.Module) -> Places:
             if source in quantized:
                 quantized.add(node)
         elif (
-            isinstance(module, layers._Site) and not _is_last(node) and not _computed_with_reader(module, node, modules)
+            isinstance(module, layers._Site)
+            and not _is_last(node, modules)
+            and not _computed_with_reader(module, node, modules)
         ):
             if isinstance(module, POOLS) and all(_reshapes(user, modules) for user in node.users):
                 continue  # the Linear behind has the quantizer
@@ -177,8 +180,18 @@ def _averages(node: fx.Node) -> bool:
     return node.target in ("mean", torch.mean)
 
 
-def _is_last(node: fx.Node) -> bool:
-    return any(user.op == "output" for user in node.users)
+def _is_last(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether it gives the logits: nothing but their shares or another shape is made of them."""
+    return any(
+        user.op == "output" or ((_shares(user, modules) or _reshapes(user, modules)) and _is_last(user, modules))
+        for user in node.users
+    )
+
+
+def _shares(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], nn.Softmax | nn.LogSoftmax)
+    return str(getattr(node.target, "__name__", node.target)) in ("softmax", "log_softmax")
 
 
 def _computed_with_reader(module: nn.Module, node: fx.Node, modules: dict[str, nn.Module]) -> bool:
