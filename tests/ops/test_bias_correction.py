@@ -1,4 +1,4 @@
-"""What rounding moved is taken back by as much as it moved, however often a layer runs and whatever stands in a batch."""
+"""What rounding moved is taken back by as much as it moved, however often a layer runs, whatever stands in a batch."""
 
 from __future__ import annotations
 
