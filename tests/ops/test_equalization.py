@@ -16,6 +16,7 @@ class Between(nn.Module):
         super().__init__()
         self.conv, self.act, self.fc, self.between = nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Linear(features, 5), between
         self.place = nn.Parameter(torch.ones(4, 4))  # of no layer
+        self.all = nn.ModuleList([self.conv, self.act, self.fc])  # a second name is no second use
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.between(self.act(self.conv(x + self.place)))).flatten(1)

@@ -110,8 +110,9 @@ def _shared(model: nn.Module, traced: fx.Graph) -> set[str]:
     """Paths of modules that run more than once, or whose tensors others use, too."""
     runs = Counter(str(n.target) for n in traced.nodes if n.op == "call_module")
     owners: dict[int, list[str]] = {}
-    for path, parameter in model.named_parameters(remove_duplicate=False):
-        owners.setdefault(id(parameter), []).append(path.rpartition(".")[0])
+    for path, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(path)
     tied = {path for paths in owners.values() if len(paths) > 1 for path in paths}
     by_hand = {str(n.target).rpartition(".")[0] for n in traced.nodes if n.op == "get_attr"}
     return tied | by_hand | {path for path, times in runs.items() if times > 1}
