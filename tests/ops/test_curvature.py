@@ -110,6 +110,15 @@ def test_the_seed_decides_and_the_model_stays(task, model, kind):
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
 
+def test_two_seeds_draw_no_vector_in_common(task, monkeypatch):
+    drawn = []
+    draw = curvature.rademacher
+    monkeypatch.setattr(curvature, "rademacher", lambda *given: drawn.append(draw(*given)) or drawn[-1])
+    for seed in (0, 1):
+        curvature.measure(small(), task, "hessian", samples=12, draws=16, seed=seed)
+    assert len({tuple(torch.cat([s.flatten() for s in signs]).tolist()) for signs in drawn}) == 32
+
+
 def test_a_negative_trace_counts_as_none():
     found = curvature._of_trace(torch.tensor([-2.0, -4.0], dtype=torch.float64))
     assert (found.mean, found.error, found.loss(torch.ones(3))) == (-3.0, 1.0, 0.0)

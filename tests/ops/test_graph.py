@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lessen.ops import layers
-from lessen.ops.graph import Places, norm_pairs, quantizer_places, trace
+from lessen.ops.graph import Places, last, norm_pairs, quantizer_places, trace
 
 
 class Residual(nn.Module):
@@ -107,6 +107,40 @@ def test_layers_that_pass_values_on_need_no_quantizer(tail: nn.Module, inputs: t
     assert quantizer_places(model) == Places(("1",), inputs, True)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        nn.LogSoftmax(1),
+        nn.Sequential(nn.Flatten(), nn.Softmax(1)),
+        lambda x: nn.functional.log_softmax(x, 1),
+        lambda x: x.reshape(-1, 4).softmax(-1),
+        lambda x: torch.softmax(x, 1).flatten(1),
+    ],
+)
+def test_logits_get_no_quantizer_either_where_the_model_makes_shares_of_them(end) -> None:
+    class Shares(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.r, self.b, self.end = nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), end
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.end(self.b(self.r(self.a(x))))
+
+    assert quantizer_places(layers.own(Shares())) == Places(("r",), ("a",), True)
+
+
+def test_shares_within_the_net_are_no_logits() -> None:
+    class Gate(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(x * self.a(x).softmax(1))
+
+    assert quantizer_places(layers.own(Gate())) == Places(("a",), ("a", "b"), True)
+
+
 def test_a_pool_that_a_convolution_reads_gets_a_quantizer() -> None:
     model = layers.own(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(4, 4, 1)))
     assert quantizer_places(model) == Places(("1", "2"), ("0",), True)
@@ -116,6 +150,33 @@ def test_a_net_that_cannot_be_traced_gets_quantizers_on_every_input() -> None:
     model = layers.own(Untraceable())
     assert trace(model) is None and norm_pairs(model) == {}
     assert quantizer_places(model) == Places((), ("c", "fc"), False)
+
+
+class HeadFirst(nn.Module):
+    """Defined in no order of computing; while it trains, a second head computes last."""
+
+    def __init__(self, by_hand: bool) -> None:
+        super().__init__()
+        self.by_hand = by_hand
+        self.fc, self.c, self.aux = nn.Linear(4, 2, bias=False), nn.Conv2d(3, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = self.c(x).mean((2, 3))
+        y = nn.functional.linear(x, self.fc.weight) if self.by_hand else self.fc(x)
+        return (y, self.aux(x)) if self.training else y
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_last_layer_is_the_one_that_computes_last(by_hand: bool) -> None:
+    model = HeadFirst(by_hand)
+    assert last(model, (nn.Linear, nn.Conv2d)) is model.fc and model.training
+    assert last(model, (nn.Conv2d,)) is model.c
+    assert last(model, (nn.LayerNorm,)) is None
+
+
+def test_of_a_net_that_cannot_be_traced_the_last_layer_is_the_one_defined_last() -> None:
+    model = Untraceable()
+    assert last(model, (nn.Linear, nn.Conv2d)) is model.fc
 
 
 def test_tracing_keeps_our_layers_whole() -> None:

@@ -27,7 +27,7 @@ def ids(values):
 
 def test_sorting():
     model = quantized()
-    found = optimizers.sort(model)
+    found = optimizers.sort(model, model[8])
     assert ids(found.matrices) == ids([model[0].weight, model[3].weight])
     assert ids(found.others) == ids([model[8].weight])
     assert ids(found.free) == ids(
@@ -41,10 +41,32 @@ def test_frozen_shared_and_embedded_parameters():
     last.weight = first.weight
     first.bias.requires_grad_(False)
     model = nn.ModuleList([nn.Embedding(3, 4), first, nn.LayerNorm((2, 4)), last])
-    found = optimizers.sort(model)
+    found = optimizers.sort(model, last)
     assert ids(found.matrices) == ids([first.weight])
     assert ids(found.others) == ids([model[0].weight])
     assert ids(found.free) == ids([model[2].weight, model[2].bias, last.bias])
+
+
+def test_muon_leaves_the_layer_that_computes_last_alone():
+    """Defined first, it gives the logits: its step is Adam's, the rate for every weight."""
+
+    class HeadFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.body = nn.Linear(6, 3, bias=False), nn.Linear(4, 6, bias=False)
+
+        def forward(self, x):
+            return self.head(self.body(x).relu())
+
+    model = HeadFirst()
+    before = {k: v.detach().clone() for k, v in model.named_parameters()}
+    optimizer = optimizers.optimizer(model, "muon", lr=0.1, momentum=0.9, weight_decay=0.0)
+    for i, p in enumerate(model.parameters()):
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(i))
+    optimizer.step()
+    moved = {k: (v.detach() - before[k]).abs() for k, v in model.named_parameters()}
+    torch.testing.assert_close(moved["head.weight"], torch.full((3, 6), 0.1), rtol=1e-4, atol=0)
+    assert moved["body.weight"].std() > 0.005
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
@@ -167,15 +189,15 @@ def test_muon_takes_a_weight_of_any_layout():
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_quantizer_scales_move_in_their_logarithm(name):
-    """Step 1: log s falls by .1 * (2 * .01) = .002; step 2: by .1 * (.5 * .02 + 2 * s)."""
+    """By SGD's share: step 1 is .1 * 5e-4 of .01, so log s falls by .005; step 2 is .1 * (.5 * 5e-4 + 5e-4) of s."""
     model = quantized()
     optimizer = optimizers.optimizer(model, name, lr=0.1, momentum=0.5, weight_decay=0.1)
     wanted = torch.tensor(0.01)
-    for past in (0.0, 0.02):
+    for step in (5e-5, 7.5e-5):
         for p in model.parameters():
-            p.grad = torch.full_like(p, 2.0)
+            p.grad = torch.full_like(p, 5e-4)
         optimizer.step()
-        wanted = wanted * torch.exp(-0.1 * (0.5 * past + 2 * wanted))
+        wanted = wanted * torch.exp(-step / wanted)
     assert torch.allclose(model[0].wq.scale, wanted.expand(8), rtol=1e-6)
 
 
@@ -184,7 +206,15 @@ def test_no_gradient_turns_a_scale_negative():
     optimizer = optimizers.LogSGD([scale], lr=1.0, momentum=0.9)
     scale.grad = torch.tensor([1e6, -1e6])
     optimizer.step()
-    assert scale.tolist() == pytest.approx([0.01 * math.exp(-0.1), 0.01 * math.exp(0.1)])
+    assert scale.tolist() == pytest.approx([0.01 * math.exp(-0.01), 0.01 * math.exp(0.01)])
+
+
+def test_the_scale_of_a_dead_row_stays_zero():
+    scale = nn.Parameter(torch.tensor([0.0, 0.0, 0.5]))
+    optimizer = optimizers.LogSGD([scale], lr=0.1, momentum=0.9)
+    scale.grad = torch.tensor([0.0, 1.0, 0.0])
+    optimizer.step()
+    assert scale.tolist() == [0.0, 0.0, 0.5]
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])

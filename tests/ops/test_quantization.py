@@ -67,8 +67,11 @@ def test_quantizing_twice_is_quantizing_once() -> None:
 
 
 def straight_through(x: Tensor, scale: Tensor, zero: float, low: int, high: int) -> Tensor:
-    """The oracle: rounding passes gradients, clipping stops them, autograd does the rest."""
-    v = x / scale
+    """The oracle: rounding passes gradients, clipping stops them, autograd does the rest.
+
+    LSQ clips before it rounds; with a zero point what rounds to an integer inside counts as inside.
+    """
+    v = x / scale if low == 0 else torch.clamp(x / scale, low, high)
     rounded = v + (v.round() - v).detach()
     return (torch.clamp(rounded + zero, low, high) - zero) * scale
 
@@ -85,16 +88,32 @@ def test_gradients_agree_with_autograd(zero: float, low: int, high: int, shape: 
     gx, gs = torch.autograd.grad((found * weights).sum(), (x, scale))
     ex, es = torch.autograd.grad((expected * weights).sum(), (x, scale))
     torch.testing.assert_close(gx, ex)
-    torch.testing.assert_close(gs, es * (x.numel() / scale.numel() * high) ** -0.5, rtol=1e-4, atol=1e-5)
+    slope = (expected / scale - x / scale * (ex != 0)).detach()
+    over = {"dim": 1, "keepdim": True} if len(shape) > 1 else {}
+    size = slope.norm(**over) * (x / scale).detach().norm(**over)
+    torch.testing.assert_close(gs, es * (x.numel() / scale.numel()) ** 0.5 / size.reshape(shape), rtol=1e-4, atol=1e-5)
     assert 0 < (gx == 0).sum() < x.numel()  # some values lie outside
 
 
 def test_a_gradient_by_hand() -> None:
-    # x / s = 1.2 -> q 1, slope 1 - 1.2 = -0.2; x / s = 20 is clipped to 7, slope 7; damp = 1 / sqrt(2 * 7)
+    # x / s = 1.2 -> q 1, slope 1 - 1.2 = -0.2; x / s = 20 is clipped to 7, slope 7; of two values that share it
     x, scale = torch.tensor([0.6, 10.0], requires_grad=True), torch.tensor(0.5, requires_grad=True)
     gx, gs = torch.autograd.grad(q.fake_quantize(x, scale, 0.0, -7, 7).sum(), (x, scale))
     assert gx.tolist() == [1.0, 0.0]
-    assert gs.item() == pytest.approx(6.8 / 14**0.5, abs=1e-5)
+    assert gs.item() == pytest.approx(6.8 * 2**0.5 / (0.2**2 + 7**2) ** 0.5 / (1.2**2 + 20**2) ** 0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("zero", "low", "high", "x", "passes"),
+    [
+        (0.0, -1, 1, [0.4, 0.9, 1.0, 1.2, -1.3, -1.6], [1, 1, 1, 0, 0, 0]),  # signed: from the last integer on
+        (1.0, 0, 3, [1.9, 2.2, 2.4, 2.6, -1.4, -1.6], [1, 1, 1, 0, 1, 0]),  # 1 + 2.4 rounds to 3, 1 - 1.4 to 0
+    ],
+)
+def test_where_two_bits_end(zero: float, low: int, high: int, x: list[float], passes: list[int]) -> None:
+    v, scale = torch.tensor(x, requires_grad=True), torch.tensor(0.5)
+    q.fake_quantize(v * 0.5, scale, zero, low, high).sum().backward()
+    assert v.grad is not None and (v.grad / 0.5).tolist() == passes
 
 
 def test_values_are_the_same_with_and_without_gradients() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,13 @@ from lessen.ops.modes import evaluating
 from lessen.ops.watching import Place, watching
 
 SAMPLES = 256
+
+
+class Seen(NamedTuple):
+    """Of one layer: the mean output (c,) of each channel over all its calls, and how many calls a pass makes."""
+
+    mean: Tensor
+    calls: int
 
 
 class _Stop(Exception): ...
@@ -30,11 +38,14 @@ def correct(model: nn.Module, reference: nn.Module, x: Tensor) -> dict[str, floa
     norms = {conv: model.get_submodule(norm) for norm, conv in norm_pairs(model).items()}
     expected = _means(reference, list(layers.weighted(model)), x)
     shifts = {}
-    for path, mean in expected.items():
+    for path, (mean, calls) in expected.items():
         layer, norm = layers.weighted(model)[path], norms.get(path)
         if layer.wq is None or (layer.bias is None and norm is None):
             continue
-        shift = _means(model, [path], x)[path] - mean
+        found = _means(model, [path], x, stop=calls == 1).get(path)
+        if found is None:  # a net that chooses its layers by what it sees
+            continue
+        shift = found.mean - mean
         with torch.no_grad():
             if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
                 norm.running_mean.add_(shift)
@@ -44,20 +55,25 @@ def correct(model: nn.Module, reference: nn.Module, x: Tensor) -> dict[str, floa
     return shifts
 
 
-def _means(model: nn.Module, paths: list[str], x: Tensor) -> dict[str, Tensor]:
-    """Mean output (c,) of each channel of these layers, in the order of computing; stops behind a single one."""
+def _means(model: nn.Module, paths: list[str], x: Tensor, *, stop: bool = False) -> dict[str, Seen]:
+    """What these layers give, in the order of computing; `stop` behind the first call of one of them."""
     sums: dict[str, list[Tensor]] = {}
+    counts: dict[str, int] = {}
 
     def add(place: Place, y: Tensor) -> None:
-        channel = 1 if isinstance(model.get_submodule(place[1]), nn.Conv2d) else y.dim() - 1
-        sums.setdefault(place[1], []).append(y.mean([d for d in range(y.dim()) if d != channel]) * len(y))
-        if len(paths) == 1:
+        path, channel = place[1], 1 if isinstance(model.get_submodule(place[1]), nn.Conv2d) else y.dim() - 1
+        sums.setdefault(path, []).append(y.sum([d for d in range(y.dim()) if d != channel]))
+        counts[path] = counts.get(path, 0) + y.numel() // y.shape[channel]  # a call may see parts of images
+        if stop:
             raise _Stop
 
-    n = 0
+    parts = x.split(64)
     with watching(model, [("out", path) for path in paths], add), evaluating(model), torch.inference_mode():
-        for part in x.split(64):
-            n += len(part)
+        for part in parts:
             with suppress(_Stop):
                 model(part)
-    return {path: torch.stack(found).sum(0).clone() / n for path, found in sums.items()}
+    return {
+        path: Seen(torch.stack(found).sum(0).clone() / counts[path], len(found) // len(parts))
+        for path, found in sums.items()
+        if counts[path]
+    }

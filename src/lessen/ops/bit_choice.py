@@ -19,7 +19,7 @@ from lessen.analyze.allocation import Term, allocate
 from lessen.ops import calibration, file_bytes, layers, ranges
 from lessen.ops.curvature import Curvature
 from lessen.ops.file_bytes import Size
-from lessen.ops.graph import flat_readers, norm_pairs
+from lessen.ops.graph import ends, flat_readers, norm_pairs
 
 ENDS = 8  # bits of the first and the last layer where these get more
 
@@ -133,13 +133,10 @@ def average(rows: Sequence[Sequence[Option]], choice: Sequence[int], weights: Se
     return stored / max(1, sum(weights))
 
 
-def first_and_last(paths: Sequence[str], bits: int) -> Mapping[str, int]:
-    """The convention of papers: the first and the last layer at 8 bits or more, those between at `bits`.
-
-    >>> first_and_last(["stem", "body", "head"], 2)
-    {'stem': 8, 'body': 2, 'head': 8}
-    """
-    return {path: max(ENDS, bits) if path in (paths[0], paths[-1]) else bits for path in paths}
+def first_and_last(model: nn.Module, bits: int) -> Mapping[str, int]:
+    """The convention of papers: the layers that compute first and last at 8 bits or more, those between at `bits`."""
+    outer = ends(model)
+    return {path: max(ENDS, bits) if path in outer else bits for path in layers.weighted(model)}
 
 
 def _sets(rows: Sequence[Sequence[Option]]) -> list[frozenset[str]]:

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lessen.core.task import Task
 from lessen.ops import calibration, layers
+from lessen.ops.training_plan import mix_seeds
 
 Measure = Literal["fisher", "hessian", "variance"]
 Loss = Callable[[int, int], Tensor]  # the mean loss of samples i to j
@@ -94,7 +95,7 @@ def hutchinson(
             gradients = torch.autograd.grad(loss(begin, end), values, create_graph=True, allow_unused=True)
             used = [i for i, g in enumerate(gradients) if g is not None and g.requires_grad]
             for draw in range(draws if used else 0):
-                signs = rademacher(values, living.values(), seed + draw)
+                signs = rademacher(values, living.values(), mix_seeds(seed, draw))
                 products = torch.autograd.grad(
                     [gradients[i] for i in used], values, [signs[i] for i in used], retain_graph=True, allow_unused=True
                 )

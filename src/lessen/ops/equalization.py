@@ -7,7 +7,8 @@ under one activation scale, and the columns of the reading layer.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import Counter
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,7 +16,12 @@ from torch import Tensor, fx, nn
 from lessen.ops import graph, layers
 
 SWEEPS = 20
-HOMOGENEOUS = (layers.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity, nn.Flatten)
+ANYWHERE = (layers.ReLU, nn.Dropout, nn.Identity)
+POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+# Where a tensor between two layers has the channels: the second axis of images (n, c, h, w), or of rows (n, c, places);
+# runs of the features of (n, c * places); the last axis.
+At = Literal["images", "rows", "runs", "last", "unknown"]
 
 
 class Chain(NamedTuple):
@@ -27,25 +33,89 @@ class Chain(NamedTuple):
 
 
 def chains(model: nn.Module) -> list[Chain]:
-    """All pairs with only batch norm, ReLU, pools and reshapes between them; none where the model has no graph."""
+    """All pairs with only batch norm, ReLU, pools and reshapes between them that leave each channel's values together.
+
+    None where the model has no graph.
+    """
     traced, modules = graph.trace(model), dict(model.named_modules())
-    found: list[Chain] = []
-    for node in traced.nodes if traced is not None else ():
-        if not isinstance(_module(node, modules), layers.Conv2d | layers.Linear):
-            continue
-        norm, at = "", node
-        while len(at.users) == 1:
-            at = next(iter(at.users))
-            module = _module(at, modules)
-            if isinstance(module, layers.BatchNorm2d) and not norm and at.args[0] is node:
-                norm = str(at.target)
-            elif isinstance(module, layers.Conv2d | layers.Linear):
-                found.append(Chain(str(node.target), norm, str(at.target)))
-                break
-            elif not (isinstance(module, HOMOGENEOUS) or (module is None and graph._reshapes(at, modules))):
-                break
-    used = [str(n.target) for n in traced.nodes if n.op == "call_module"] if traced is not None else []
-    return [c for c in found if all(used.count(p) <= 1 for p in c) and _fits(c, modules)]
+    if traced is None:
+        return []
+    found = [chain for node in traced.nodes if (chain := _chain(node, modules))]
+    shared = _shared(model, traced)
+    return [c for c in found if not shared.intersection(filter(None, c)) and _plain(c, modules)]
+
+
+def _chain(node: fx.Node, modules: dict[str, nn.Module]) -> Chain | None:
+    """From a layer that writes to the one that alone reads its channels."""
+    first = _module(node, modules)
+    if not isinstance(first, layers.Conv2d | layers.Linear):
+        return None
+    norm, place, channels = "", node, len(first.weight)
+    at: At = "images" if isinstance(first, nn.Conv2d) else "last"
+    while len(place.users) == 1 and at != "unknown":
+        place = next(iter(place.users))
+        module = _module(place, modules)
+        if isinstance(module, layers.Conv2d | layers.Linear):
+            return Chain(str(node.target), norm, str(place.target)) if _reads(module, at, channels) else None
+        if isinstance(module, layers.BatchNorm2d) and not norm and place.args[0] is node and at == "images":
+            norm = str(place.target)
+        else:
+            at = _behind(at, place, module)
+    return None
+
+
+def _behind(at: At, node: fx.Node, module: nn.Module | None) -> At:
+    """Where the channels stand behind an operation; unknown also where it does not scale as its input does."""
+    if getattr(module, "oq", None) is not None:
+        return "unknown"
+    if isinstance(module, ANYWHERE) or (isinstance(module, POOLS) and at == "images"):
+        return at
+    name, given = _call(node, module)
+    if name == "contiguous":
+        return at
+    if name == "transpose" and at == "rows" and given in ([1, 2], [2, 1], [-1, -2], [-2, -1]):
+        return "last"
+    if name == "flatten" and len(given) == 2 and given[1] == -1:
+        match at, given[0]:
+            case ("images" | "rows", 1):
+                return "runs"
+            case "images", 2:
+                return "rows"
+            case "last", 1 | 2:  # of one place, where the reader takes as many features as there are channels
+                return "last"
+    return "unknown"
+
+
+def _call(node: fx.Node, module: nn.Module | None) -> tuple[str, list[Any]]:
+    """Name and arguments of a function or method; flatten's as [first axis, last axis]."""
+    if isinstance(module, nn.Flatten):
+        return "flatten", [module.start_dim, module.end_dim]
+    if module is not None:
+        return "", []
+    name, given = str(getattr(node.target, "__name__", node.target)), list(node.args[1:])
+    if name == "flatten":
+        given += [node.kwargs.get("start_dim", 0), node.kwargs.get("end_dim", -1)][len(given) :]
+    return name, given
+
+
+def _reads(second: layers.Conv2d | layers.Linear, at: At, channels: int) -> bool:
+    """Whether the layer's inputs are the channels: whole, depthwise, or each a run of features."""
+    if isinstance(second, nn.Conv2d):
+        return at == "images" and second.in_channels == channels and second.groups in (1, channels)
+    features = second.weight.shape[1]
+    return (at == "runs" and features % channels == 0) or (at == "last" and features == channels)
+
+
+def _shared(model: nn.Module, traced: fx.Graph) -> set[str]:
+    """Paths of modules that run more than once, or whose tensors others use, too."""
+    runs = Counter(str(n.target) for n in traced.nodes if n.op == "call_module")
+    owners: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(path)
+    tied = {path for paths in owners.values() if len(paths) > 1 for path in paths}
+    by_hand = {str(n.target).rpartition(".")[0] for n in traced.nodes if n.op == "get_attr"}
+    return tied | by_hand | {path for path, times in runs.items() if times > 1}
 
 
 def equalize(model: nn.Module) -> dict[str, float]:
@@ -92,17 +162,11 @@ def _columns(second: layers.Conv2d | layers.Linear, channels: int) -> Tensor:
     return weight.reshape(len(weight), channels, -1)
 
 
-def _fits(chain: Chain, modules: dict[str, nn.Module]) -> bool:
-    """Float layers, a norm with weights of its own, and inputs that are the written channels, whole or depthwise."""
+def _plain(chain: Chain, modules: dict[str, nn.Module]) -> bool:
+    """Float layers, and a norm with weights of its own."""
     first, second, norm = modules[chain.first], modules[chain.second], modules[chain.norm] if chain.norm else None
-    assert isinstance(first, layers.Conv2d | layers.Linear) and isinstance(second, layers.Conv2d | layers.Linear)
     slots = [getattr(m, slot, None) for m in (first, second, norm) for slot in ("wq", "iq", "oq")]
-    if any(s is not None for s in slots) or (norm is not None and norm.weight is None):
-        return False
-    channels = len(first.weight)
-    if isinstance(second, nn.Conv2d):
-        return second.in_channels == channels and second.groups in (1, channels)
-    return second.weight.shape[1] % channels == 0  # behind a reshape a channel is a run of inputs
+    return all(slot is None for slot in slots) and (norm is None or norm.weight is not None)
 
 
 def _module(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:

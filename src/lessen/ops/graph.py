@@ -43,6 +43,19 @@ def ends(model: nn.Module) -> tuple[str, ...]:
     return (*computed[:1], *computed[-1:])
 
 
+def last(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> nn.Module | None:
+    """The layer of these kinds that computes last, by itself or by its weights in a function of the model's own.
+
+    Where that cannot be traced, the one defined last.
+    """
+    modules = dict(model.named_modules())
+    with evaluating(model):  # without what only training computes, as second heads
+        graph = trace(model)
+    used = [n for n in graph.nodes if n.op in ("call_module", "get_attr")] if graph is not None else []
+    order = [str(n.target) if n.op == "call_module" else str(n.target).rpartition(".")[0] for n in used]
+    return next((modules[p] for p in reversed([*modules, *order]) if isinstance(modules.get(p), kinds)), None)
+
+
 def norm_pairs(model: nn.Module) -> dict[str, str]:
     """Path of every batch norm that alone reads one convolution's output -> path of that convolution."""
     graph, modules = trace(model), dict(model.named_modules())
@@ -70,7 +83,8 @@ class Places(NamedTuple):
 
 
 def quantizer_places(model: nn.Module) -> Places:
-    """One quantizer for every produced tensor that an integer kernel reads or writes; none on the logits.
+    """One quantizer for every produced tensor that an integer kernel reads or writes; none on the logits, where two of
+    them would become equal.
 
     A convolution whose only reader is its batch norm, and either whose only reader is a ReLU, are computed by one
     kernel, so the quantizer stands at the end. Weighted layers whose input has none get one on their input, and so does
@@ -92,7 +106,9 @@ def quantizer_places(model: nn.Module) -> Places:
             if source in quantized:
                 quantized.add(node)
         elif (
-            isinstance(module, layers._Site) and not _is_last(node) and not _computed_with_reader(module, node, modules)
+            isinstance(module, layers._Site)
+            and not _is_last(node, modules)
+            and not _computed_with_reader(module, node, modules)
         ):
             if isinstance(module, POOLS) and all(_reshapes(user, modules) for user in node.users):
                 continue  # the Linear behind has the quantizer
@@ -164,8 +180,18 @@ def _averages(node: fx.Node) -> bool:
     return node.target in ("mean", torch.mean)
 
 
-def _is_last(node: fx.Node) -> bool:
-    return any(user.op == "output" for user in node.users)
+def _is_last(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether it gives the logits: nothing but their shares or another shape is made of them."""
+    return any(
+        user.op == "output" or ((_shares(user, modules) or _reshapes(user, modules)) and _is_last(user, modules))
+        for user in node.users
+    )
+
+
+def _shares(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return isinstance(modules[str(node.target)], nn.Softmax | nn.LogSoftmax)
+    return str(getattr(node.target, "__name__", node.target)) in ("softmax", "log_softmax")
 
 
 def _computed_with_reader(module: nn.Module, node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -21,8 +21,8 @@ class LogWeights(WeightQuantizer):
     levels: ClassVar[ranges.Levels] = "log"
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale, _, _ = self._spread(weight)
-        return logarithmic.fake_powers(weight, scale, self.bits, weight.numel() / self.scale.numel())
+        scale, _, columns = self._placed(weight)
+        return logarithmic.fake_powers(weight, scale, self.bits, columns)
 
     def integers(self, weight: Tensor) -> Tensor:
         """(out, ...) int8, the powers: up to 64 in 4 bits, 4 in 3."""

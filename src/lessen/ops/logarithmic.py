@@ -7,6 +7,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lessen.ops.learned_steps import scale_gradient
+from lessen.ops.quantization import spread
+
 BORDER = 0.5**0.5  # of mantissas in [0.5, 1): two neighbours' geometric mean
 
 
@@ -36,36 +39,37 @@ def powers(x: Tensor, bits: int) -> Tensor:
     return torch.where(x == 0, 0.0, levels[place]) * torch.sign(x)
 
 
-def fake_powers(x: Tensor, scale: Tensor, bits: int, served: float) -> Tensor:
-    """What multiplying the powers of x / scale by the scale again gives; `scale` broadcasts to x.
+def fake_powers(x: Tensor, scale: Tensor, bits: int, columns: Tensor | None = None) -> Tensor:
+    """What multiplying the powers of x / scale by the scale again gives; `scale` broadcasts to x, or is (out, groups).
 
-    Gradient: 1 for x up to the largest level's border and 0 beyond; for the scale as LSQ's (arXiv:1902.08153), what
-    rounding moves in units of the scale. That grows with the level here, so it is damped by 1/(sqrt(served) * largest),
-    where `served` is how many values share a scale.
+    columns: the group of each of x's columns. Gradient: 1 for x up to the largest level's border and 0 beyond; for the
+    scale as LSQ's, what rounding moves in units of the scale, of the size that `learned_steps` gives.
     """
-    if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
-        return powers(x / scale, bits) * scale
-    return _LearnedPowers.apply(x, scale, bits, served)  # type: ignore[no-any-return]
+    if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
+        return _LearnedPowers.apply(x, scale, bits, columns)  # type: ignore[no-any-return]
+    each = scale if columns is None else spread(scale, x, columns)
+    return powers(x / each, bits) * each
 
 
 class _LearnedPowers(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, bits: int, served: float) -> Tensor:  # type: ignore[override]
-        level = powers(x / scale, bits)
-        ctx.save_for_backward(x, scale, level)
-        ctx.top, ctx.served = largest(bits), served
-        return level * scale
+    def forward(ctx, x: Tensor, scale: Tensor, bits: int, columns: Tensor | None) -> Tensor:  # type: ignore[override]
+        each = scale if columns is None else spread(scale, x, columns)
+        level = powers(x / each, bits)
+        ctx.save_for_backward(x, scale, each, level, columns)
+        ctx.top = largest(bits)
+        return level * each
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[override]
-        x, scale, level = ctx.saved_tensors
-        v = x / scale
+        x, scale, each, level, columns = ctx.saved_tensors
+        v = x / each
         inside = v.abs() < ctx.top / BORDER
         grad_x = grad * inside if ctx.needs_input_grad[0] else None
         grad_scale = None
         if ctx.needs_input_grad[1]:
             slope = torch.where(inside, level - v, level)
-            grad_scale = (grad * slope * (ctx.served**-0.5 / ctx.top)).sum_to_size(scale.shape)
+            grad_scale = scale_gradient(grad, slope, x, scale, columns)
         return grad_x, grad_scale, None, None
 
 

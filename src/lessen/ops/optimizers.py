@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from lessen.core.errors import Refused
-from lessen.ops import layers
+from lessen.ops import graph, layers
 
 Name = Literal["sgd", "adamw", "muon", "muon-unit"]
 CALM = 0.1  # of the learning rate, for biases and norms beside muon-unit: a step of Adam's is the rate itself
-LARGEST = 0.1  # most that a scale's logarithm moves in a step
+LARGEST = 0.01  # most that a scale's logarithm moves in a step: at ten times that, whole rows end up clipped at lr 0.2
 MATRICES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -36,10 +36,9 @@ class Parameters:
     scales: list[nn.Parameter] = field(default_factory=list)  # of quantizers: no decay, always LogSGD
 
 
-def sort(model: nn.Module) -> Parameters:
-    """Every parameter that wants a gradient, once; the head is the last convolution or linear layer."""
+def sort(model: nn.Module, head: nn.Module | None) -> Parameters:
+    """Every parameter that wants a gradient, once."""
     found, seen = Parameters(), set()
-    head = next((m for m in reversed(list(model.modules())) if isinstance(m, MATRICES)), None)
     for module in model.modules():
         for value in module.parameters(recurse=False):
             if not value.requires_grad or value in seen:
@@ -63,8 +62,8 @@ def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_d
     """
     if name == "muon-unit" and any(layer.wq is not None for layer in layers.weighted(model).values()):
         raise Refused("optimizer='muon-unit' changes the size of weights, and their quantizers do not; use 'muon'")
-    p = sort(model)
     muon = name in ("muon", "muon-unit")
+    p = sort(model, graph.last(model, MATRICES) if muon else None)
     matrices = p.matrices if muon else []
     decayed = p.others if muon else p.matrices + p.others
     groups = [
@@ -113,10 +112,11 @@ class Joint(Optimizer):
 
 
 class LogSGD(Optimizer):
-    """SGD with momentum on the logarithm of positive values: they stay positive and move by a share of themselves.
+    """SGD's step with momentum, taken in the logarithm: values stay positive and move by a hundredth at most.
 
-    A scale is about 0.01 and one clipped weight pulls at it 127 times as hard as at itself, so plain SGD at a
-    weight's learning rate throws it below zero; Adam's step is about `lr` whatever the size of the value.
+    The step itself is as long as SGD's, which LSQ's gradients are made for: by d loss / d log p, a scale of 0.01 would
+    move 10,000 times less than its weights do. It is so beside Adam and Muon, too: Adam's is as long whatever the
+    gradient, and that of a scale in many bits is mostly what rounding happens to leave.
     """
 
     def __init__(self, params: Sequence[nn.Parameter], lr: float, momentum: float) -> None:
@@ -130,8 +130,9 @@ class LogSGD(Optimizer):
                 continue
             state = self.state[p]
             kept = state.get("momentum", torch.zeros_like(p))
-            state["momentum"] = kept * group["momentum"] + p.grad * p  # d loss / d log p
-            p.mul_((-group["lr"] * state["momentum"]).clamp(-LARGEST, LARGEST).exp())
+            state["momentum"] = kept * group["momentum"] + p.grad
+            step = state["momentum"] / p.clamp(min=1e-12)  # a dead row's scale is 0, and stays so
+            p.mul_((-group["lr"] * step).clamp(-LARGEST, LARGEST).exp())
 
 
 class Muon(Optimizer):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lessen.ops.learned_steps import scale_gradient
+
 
 def limits(bits: int, signed: bool) -> tuple[int, int]:
     """Smallest and largest integer: symmetric -127..127 when signed, 0..255 when not (for 8 bits)."""
@@ -55,39 +57,48 @@ def quantize(x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int
 
 
 def fake_quantize(
-    x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int, served: float | None = None
+    x: Tensor, scale: Tensor, zero: Tensor | float, low: int, high: int, columns: Tensor | None = None, samples: int = 1
 ) -> Tensor:
-    """What dequantizing the integers gives; `scale` must broadcast to x.
+    """What dequantizing the integers gives; scale and zero broadcast to x, or are (out, groups) with x's `columns`.
 
-    Gradient: 1 for x inside the range and 0 outside; for the scale LSQ's, damped by 1/sqrt(served * high), where
-    `served` is how many values share a scale: told by the shapes, unless the scale was spread over its group before.
+    Gradient: 1 for x inside and 0 for x that is clipped; for the scale LSQ's, of the size that `learned_steps` gives.
+    As LSQ has it, x is clipped from the last integer on. With a zero point, which is rounded, either end is up to half
+    a step off, and x is inside while it rounds to an integer there: else an image's blackest pixels would be clipped.
     """
     if x.dtype in (torch.bfloat16, torch.float16):  # from mixed precision: too coarse to be rounded to 8 bits again
         x = x.float()
-    if not (torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad)):
-        return quantize(x, scale, zero, low, high).sub_(zero).mul_(scale)
     zero = torch.as_tensor(zero, dtype=x.dtype, device=x.device)
-    return _LearnedStep.apply(x, scale, zero, low, high, served or x.numel() / scale.numel())  # type: ignore[no-any-return]
+    if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
+        return _LearnedStep.apply(x, scale, zero, low, high, columns, samples)  # type: ignore[no-any-return]
+    scale, zero = _spread(scale, x, columns), _spread(zero, x, columns)
+    return quantize(x, scale, zero, low, high).sub_(zero).mul_(scale)
+
+
+def _spread(value: Tensor, x: Tensor, columns: Tensor | None) -> Tensor:
+    return value if columns is None or value.dim() == 0 else spread(value, x, columns)
 
 
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, served: float) -> Tensor:  # type: ignore[override]
-        q = quantize(x, scale, zero, low, high)
-        ctx.save_for_backward(x, scale, zero, q)
-        ctx.limits = low, high, served
-        return (q - zero).mul_(scale)
+    def forward(  # type: ignore[override]
+        ctx, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, columns: Tensor | None, samples: int
+    ) -> Tensor:
+        each, zero = _spread(scale, x, columns), _spread(zero, x, columns)
+        q = quantize(x, each, zero, low, high)
+        ctx.save_for_backward(x, scale, zero, q, columns)
+        ctx.limits, ctx.samples = (low, high), samples
+        return (q - zero).mul_(each)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[override]
-        x, scale, zero, q = ctx.saved_tensors
-        low, high, served = ctx.limits
-        v = x.div(scale).add_(zero)
-        inside = v.clamp(low - 0.5, high + 0.5) == v
+        x, scale, zero, q, columns = ctx.saved_tensors
+        low, high = ctx.limits
+        v = x.div(_spread(scale, x, columns)).add_(zero)
+        beyond = 0.0 if low < 0 else 0.5  # signed integers have no zero point
+        inside = v.clamp(low - beyond, high + beyond) == v
         grad_x = grad * inside if ctx.needs_input_grad[0] else None
         grad_scale = None
         if ctx.needs_input_grad[1]:
             slope = torch.where(inside, v, zero).neg_().add_(q)  # q - v, or where it was clipped q - zero
-            damp = (served * high) ** -0.5
-            grad_scale = slope.mul_(grad).sum_to_size(scale.shape) * damp
-        return grad_x, grad_scale, None, None, None, None
+            grad_scale = scale_gradient(grad, slope, x, scale, columns, ctx.samples)
+        return grad_x, grad_scale, None, None, None, None, None

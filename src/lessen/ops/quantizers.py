@@ -94,9 +94,8 @@ class WeightQuantizer(Quantizer):
         return 16 if self.group else 32
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale, zero, _ = self._spread(weight)
-        served = weight.numel() / self.scale.numel()
-        return q.fake_quantize(weight, scale, zero, *self.limits, served)
+        scale, zero, columns = self._placed(weight)
+        return q.fake_quantize(weight, scale, zero, *self.limits, columns)
 
     def integers(self, weight: Tensor) -> Tensor:
         """(out, ...): int8 in -(2^(bits-1) - 1) .. 2^(bits-1) - 1 when symmetric, else uint8 in 0 .. 2^bits - 1."""
@@ -154,6 +153,12 @@ class WeightQuantizer(Quantizer):
 
     def _columns(self, n: int, device: torch.device) -> Tensor:
         return q.columns_of(n, self.group).to(device) if self.columns is None else self.columns
+
+    def _placed(self, weight: Tensor) -> tuple[Tensor, Tensor | float, Tensor | None]:
+        """Scale and zero point of rows so that they broadcast to the weight; of groups as they are, and the columns."""
+        if not self.group:
+            return self._spread(weight)
+        return self._rounded(), 0.0 if self.zero is None else self.zero, self._columns(weight[0].numel(), weight.device)
 
     def _spread(self, weight: Tensor) -> tuple[Tensor, Tensor | float, Tensor | None]:
         """Scale and zero point so that they broadcast to the weight, and the group of each column."""
@@ -225,7 +230,7 @@ class ActivationQuantizer(Quantizer):
 
     def forward(self, x: Tensor) -> Tensor:
         low, high = q.limits(self.bits, signed=False)
-        return q.fake_quantize(x, self.scale.clamp(min=1e-12), self.zero, low, high)
+        return q.fake_quantize(x, self.scale.clamp(min=1e-12), self.zero, low, high, samples=len(x))
 
     @classmethod
     def covering(cls, low: Tensor, high: Tensor, bits: int = 8) -> ActivationQuantizer:

@@ -140,7 +140,7 @@ class SignActivations(Quantizer):
         return signs.levels(x - self.threshold)
 
     def forward(self, x: Tensor) -> Tensor:
-        scale = signs.damped(self.scale.clamp(min=1e-12), x.numel())
+        scale = signs.damped(self.scale.clamp(min=1e-12), x[0].numel())  # of one sample, as LSQ counts features
         return signs.scaled_levels(x - self.threshold, scale, bounded=False)
 
     def spec(self) -> dict[str, Any]:

@@ -98,13 +98,13 @@ class MixedBits(Technique):
 
     def _choose(self, model: Any, task: Task, run: Run, float32: int, offered: tuple[int, ...]) -> dict[str, int]:
         """Path -> bits; a layer that is left out stays as it is."""
-        from lessen.ops import bit_choice, layers
+        from lessen.ops import bit_choice
 
         hand: dict[str, int] = dict(self.layers)  # type: ignore[arg-type]
         if self.by == "given":
             return hand
         if self.by == "ends":
-            return {**bit_choice.first_and_last(list(layers.weighted(model)), self.bits), **hand}
+            return {**bit_choice.first_and_last(model, self.bits), **hand}
         return self._solve(model, task, run, float32, hand, offered)
 
     def _solve(
