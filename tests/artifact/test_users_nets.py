@@ -1,0 +1,76 @@
+"""Nets as users write them come back from their artifact as they went in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from users_nets import shared_activation
+
+from lessen import catalog
+from lessen.artifact import pack
+from lessen.models.state import STRUCTURE, load_model, save_model
+from lessen.ops import layers
+
+
+def built(task, name: str) -> nn.Module:
+    with task.seeded(0):
+        model = task.build(f"users_nets:{name}")
+    recipe = "Finetune(epochs=2, lr=0.003, batch=32, optimizer='adamw', augment=False)"
+    return catalog.recipe(recipe).apply(model, task)[0].eval()
+
+
+def same(one: nn.Module, other: nn.Module, task) -> bool:
+    x = task.inputs(task.split("test").x[:300])
+    with torch.inference_mode():
+        return torch.equal(one.eval()(x), other.eval()(x))
+
+
+def test_a_layer_that_stands_twice_in_a_net_without_a_builder_comes_back_twice(digits, tmp_path):
+    model = shared_activation(digits.shape, 10)
+    artifact = pack(model, digits, tmp_path / "a")
+    back = artifact.model()
+    assert back[1] is back[3] and same(model, back, digits)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("shared_activation", "Int4(activations=4)"),
+        ("Alias", "MagnitudePrune(sparsity=0.8)"),
+        ("Alias", "LowRank(keep=0.4, by='rank')"),
+        ("InPlace", "Int8()"),
+    ],
+)
+def test_what_stands_twice_or_writes_in_place_comes_back(digits, tmp_path, name, recipe):
+    model, _ = catalog.recipe(recipe).apply(built(digits, name), digits)
+    back = pack(model, digits, tmp_path / "a", recipe=recipe).model()
+    assert same(model, back, digits)
+    assert [layer.mask is None for layer in layers.weighted(back).values()] == [
+        layer.mask is None for layer in layers.weighted(model).values()
+    ]
+    if name == "Alias":
+        assert back.a is back.b
+
+
+def test_a_structure_that_names_a_layer_that_stands_twice_only_once_goes_to_both(digits, tmp_path):
+    """As artifacts were written before."""
+    model, _ = catalog.recipe("LowRank(keep=0.4, by='rank') >> Int8()").apply(built(digits, "Alias"), digits)
+    save_model(model, tmp_path)
+    described = json.loads((tmp_path / STRUCTURE).read_text(encoding="utf-8"))
+    assert "tied" not in described and set(described["specs"]) == {"stem", "a", "act", "head"}
+    back = load_model(tmp_path)
+    assert back.a is back.b and same(model, back, digits)
+
+
+def test_layers_that_a_step_has_made_one_are_told(digits, tmp_path: Path):
+    model = digits.build("users_nets:Alias")
+    model.head, model.b = nn.Sequential(model.a, model.head), nn.Linear(32, 32)
+    save_model(model, tmp_path)
+    specs = json.loads((tmp_path / STRUCTURE).read_text(encoding="utf-8"))["specs"]
+    assert specs["head"]["children"]["0"] == {"same_as": "a"} and specs["b"]["type"] == "Linear"
+    back = load_model(tmp_path)
+    assert back.head[0] is back.a and back.b is not back.a and same(model, back, digits)
