@@ -40,3 +40,34 @@ class InPlace(nn.Module):
         x = self.first(x)
         y = self.second(self.act(x))
         return self.head((x + y).mean((2, 3)))
+
+
+class Tied(nn.Module):
+    """Two layers with one weight; with norms, each of its own."""
+
+    def __init__(self, shape: Shape, classes: int, norms: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(shape[0], 16, 3, padding=1)
+        self.a, self.b = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.b.weight = self.a.weight
+        self.norm_a, self.norm_b = (nn.BatchNorm2d(16) if norms else nn.Identity() for _ in "ab")
+        self.acts, self.head = nn.ModuleList(nn.ReLU() for _ in range(3)), nn.Linear(16, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.acts[0](self.stem(x))
+        x = self.acts[1](self.norm_a(self.a(x)))
+        return self.head(self.acts[2](self.norm_b(self.b(x))).mean((2, 3)))
+
+
+class TiedTokens(nn.Module):
+    """Two Linear layers with one weight, over tokens: exporters transpose it."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.stem, self.a, self.b = nn.Conv2d(shape[0], 24, 2, 2), nn.Linear(24, 24), nn.Linear(24, 24)
+        self.b.weight = self.a.weight
+        self.act_a, self.act_b, self.head = nn.ReLU(), nn.ReLU(), nn.Linear(24, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        return self.head(self.act_b(self.b(self.act_a(self.a(x)))).mean(1))

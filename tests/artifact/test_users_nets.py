@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -16,10 +18,12 @@ from lessen.models.state import STRUCTURE, load_model, save_model
 from lessen.ops import layers
 
 
+@cache
 def built(task, name: str) -> nn.Module:
+    """Trained a little; do not edit it, techniques copy."""
     with task.seeded(0):
         model = task.build(f"users_nets:{name}")
-    recipe = "Finetune(epochs=2, lr=0.003, batch=32, optimizer='adamw', augment=False)"
+    recipe = "Finetune(epochs=2, lr=0.005, batch=64, optimizer='adamw', augment=False)"
     return catalog.recipe(recipe).apply(model, task)[0].eval()
 
 
@@ -74,3 +78,17 @@ def test_layers_that_a_step_has_made_one_are_told(digits, tmp_path: Path):
     assert specs["head"]["children"]["0"] == {"same_as": "a"} and specs["b"]["type"] == "Linear"
     back = load_model(tmp_path)
     assert back.head[0] is back.a and back.b is not back.a and same(model, back, digits)
+
+
+@pytest.mark.parametrize("recipe", ["", "Int8()", "DynamicInt8()", "Int4(activations='float')", "Float16()"])
+@pytest.mark.parametrize("name", ["Alias", "Tied", "Tied(norms=True)", "TiedTokens"])
+def test_tied_layers_and_layers_of_two_names_are_packed_and_come_back_tied(digits, tmp_path, name, recipe):
+    model = built(digits, name)
+    model = catalog.recipe(recipe).apply(model, digits)[0] if recipe else model
+    artifact = pack(model, digits, tmp_path / "a", recipe=recipe)
+    back = artifact.model()
+    assert same(model, back, digits)
+    assert back.a.weight is back.b.weight and model.a.weight is model.b.weight
+    weights = [i for i in onnx.load(artifact.folder / "model.onnx").graph.initializer if len(i.dims) > 1]
+    folded = name == "Tied(norms=True)" and recipe in ("", "DynamicInt8()")  # each float is scaled by its norm
+    assert len(weights) == 3 + folded, [i.name for i in weights]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from lessen.ops import graph, layers
+from lessen.ops import graph, layers, ties
 
 SWEEPS = 20
 HOMOGENEOUS = (layers.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Dropout, nn.Identity, nn.Flatten)
@@ -44,8 +44,10 @@ def chains(model: nn.Module) -> list[Chain]:
                 break
             elif not (isinstance(module, HOMOGENEOUS) or (module is None and graph._reshapes(at, modules))):
                 break
+    shared = ties.shared(model)
     used = [str(n.target) for n in traced.nodes if n.op == "call_module"] if traced is not None else []
-    return [c for c in found if all(used.count(p) <= 1 for p in c) and _fits(c, modules)]
+    alone = lambda path: used.count(path) <= 1 and not (path and ties.holds(modules[path], shared))  # noqa: E731
+    return [c for c in found if all(map(alone, c)) and _fits(c, modules)]
 
 
 def equalize(model: nn.Module) -> dict[str, float]:

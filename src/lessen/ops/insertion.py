@@ -17,7 +17,7 @@ from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.ops import bias_correction, calibration, equalization, layers, ranges
+from lessen.ops import bias_correction, calibration, equalization, layers, ranges, ties
 from lessen.ops.graph import input_readers, quantizer_places
 
 
@@ -166,6 +166,7 @@ def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
         elif bits == 16 and layer.wq is None:
             layer.wq = layers.HalfQuantizer.fitting(layer)
         told[path] = 32 if layer.wq is None else layer.wq.bits
+    ties.tie_scales(model)
 
 
 def _device(model: nn.Module) -> torch.device:
