@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Shape = tuple[int, int, int]
 
@@ -71,3 +73,34 @@ class TiedTokens(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x).flatten(2).transpose(1, 2)
         return self.head(self.act_b(self.b(self.act_a(self.a(x)))).mean(1))
+
+
+class Encoder(nn.Module):
+    """Patches through torch's own encoder layers, one alone and one in a stack."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(shape[0], 32, 2, 2)
+        self.layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+        self.stack = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True), 1, enable_nested_tensor=True
+        )
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(self.patches(x).flatten(2).transpose(1, 2))
+        padding = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        return self.head(self.stack(x, src_key_padding_mask=padding).mean(1))
+
+
+class Cosine(nn.Module):
+    """A head that reads the weight of its layer and never calls it."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(shape[0], 8, 3, padding=1), nn.ReLU()
+        self.head = nn.Linear(8 * shape[1] * shape[2], classes, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.conv(x)).flatten(1)
+        return 8 * F.linear(F.normalize(x), F.normalize(self.head.weight))

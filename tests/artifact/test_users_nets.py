@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,8 @@ from users_nets import shared_activation
 
 from lessen import catalog
 from lessen.artifact import pack
+from lessen.artifact.export import export
+from lessen.artifact.fidelity import worst_layer
 from lessen.models.state import STRUCTURE, load_model, save_model
 from lessen.ops import layers
 
@@ -92,3 +95,19 @@ def test_tied_layers_and_layers_of_two_names_are_packed_and_come_back_tied(digit
     weights = [i for i in onnx.load(artifact.folder / "model.onnx").graph.initializer if len(i.dims) > 1]
     folded = name == "Tied(norms=True)" and recipe in ("", "DynamicInt8()")  # each float is scaled by its norm
     assert len(weights) == 3 + folded, [i.name for i in weights]
+
+
+@pytest.mark.parametrize("recipe", ["", "Int8()"])
+@pytest.mark.parametrize("name", ["Encoder", "Cosine"])
+def test_torchs_encoder_layers_and_heads_of_ones_own_are_packed(digits, tmp_path, name, recipe):
+    model = built(digits, name)
+    model = catalog.recipe(recipe).apply(model, digits)[0] if recipe else model
+    artifact = pack(model, digits, tmp_path / "a", recipe=recipe)
+    assert same(layers.own(copy.deepcopy(model)), artifact.model(), digits)
+
+
+def test_the_worst_layer_is_found_beside_modules_that_give_several_tensors(digits):
+    model = layers.own(copy.deepcopy(built(digits, "Encoder")))
+    x = digits.inputs(digits.split("test").x[:8])
+    path, ratio = worst_layer(model, export(model, x), x)
+    assert path and ratio > 60

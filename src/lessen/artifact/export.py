@@ -188,7 +188,12 @@ def _layer_outputs(model: nn.Module, proto: onnx.ModelProto, scopes: list[str]) 
     """Layer path in `model` -> name of its output in the file; a folded convolution stands for its batch norm."""
     from lessen.ops import graph, layers
 
-    outputs = {path: node.output[0] for node, path in zip(proto.graph.node, scopes, strict=True) if path}
+    outputs: dict[str, str] = {}
+    for node, path in zip(proto.graph.node, scopes, strict=True):
+        for around in [p for p in outputs if path.startswith(f"{p}.")]:
+            del outputs[around]  # what it computed itself is not what it gives
+        if path:
+            outputs[path] = node.output[0]
     for norm, conv in graph.norm_pairs(layers.own(copy.deepcopy(model))).items():
         for slot in ("", ".oq"):
             if conv + slot in outputs:

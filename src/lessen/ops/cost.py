@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lessen.core.record import Cost
 from lessen.ops import layers, ties
-from lessen.ops.modes import evaluating
+from lessen.ops.modes import evaluating, in_parts
 
 
 def count(model: nn.Module, sample: Tensor) -> Cost:
@@ -73,7 +73,7 @@ def macs(model: nn.Module, sample: Tensor) -> int:
 
 
 def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
-    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with evaluating(model), in_parts(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(sample)
     return counter
 

@@ -19,6 +19,11 @@ from lessen.core.task import Task
 from lessen.core.technique import Technique
 from lessen.ops import bias_correction, calibration, equalization, layers, ranges, ties
 from lessen.ops.graph import input_readers, quantizer_places
+from lessen.ops.modes import evaluating
+from lessen.ops.watching import Place, watching
+
+SLOTS = ("wq", "iq", "oq")
+RUN = 64  # training samples that show which quantizers a model's code runs: branches may depend on the data
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,33 @@ def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
         run.details["bias_shift"] = bias_correction.correct(model, float_model, x)
     if unknown := unquantized(model):
         run.notes.append(f"kept in float, there is no quantizer for them: {', '.join(unknown)}")
+    take_out_idle(model, task, run)
     return model
+
+
+def take_out_idle(model: nn.Module, task: Task, run: Run) -> None:
+    """Take out quantizers that the model's code does not run, and tell the run: its file would not have them."""
+    places: dict[Place, tuple[str, str]] = {
+        ("in", f"{path}.{slot}" if path else slot): (path, slot)
+        for path, site in layers.sites(model).items()
+        for slot in SLOTS
+        if getattr(site, slot, None) is not None
+    }
+    called: set[Place] = set()
+    x = task.inputs(task.split("train").x[:RUN]).to(_device(model))
+    with watching(model, places, lambda place, _: called.add(place)), evaluating(model), torch.inference_mode():
+        model(x)
+    idle = [place for place in places if place not in called]
+    for path, slot in map(places.__getitem__, idle):
+        setattr(model.get_submodule(path), slot, None)
+        if slot == "wq":
+            run.details.setdefault("bits", {})[path] = 32
+    if idle:
+        paths = dict.fromkeys(f"'{places[place][0]}'" for place in idle)
+        run.notes.append(
+            "kept in float, the model's code does not run these layers, though it may read their weights: "
+            f"{', '.join(paths)}; call the layer itself to have it quantized"
+        )
 
 
 def finite(model: nn.Module, name: str) -> None:

@@ -187,6 +187,10 @@ def own(model: nn.Module) -> nn.Module:
         if type(module) in OWN:
             cast(Any, module).__class__ = OWN[type(module)]
             cast(_Site, module)._open_slots()
+        elif isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # rules out torch's fused path, which reads weights past their layers
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # which that path alone can take
     return model
 
 
