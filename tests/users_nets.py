@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 Shape = tuple[int, int, int]
 
@@ -104,3 +107,68 @@ class Cosine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(self.conv(x)).flatten(1)
         return 8 * F.linear(F.normalize(x), F.normalize(self.head.weight))
+
+
+class OddNorm(nn.Module):
+    """A batch norm without statistics of its own."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(shape[0], 8, 3, padding=1, bias=False)
+        self.norm, self.act = nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU()
+        self.head = nn.Linear(8 * shape[1] * shape[2], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.act(self.norm(self.conv(x))).flatten(1))
+
+
+def computed(shape: Shape, classes: int, by: str = "weight_norm") -> nn.Module:
+    """A convolution whose weight is computed, with a batch norm behind it."""
+    conv: Any = nn.Conv2d(shape[0], 8, 3, padding=1)
+    if by == "parametrized":
+        parametrizations.weight_norm(conv)
+    else:
+        getattr(torch.nn.utils, by)(conv)
+    return nn.Sequential(conv, nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, classes))
+
+
+class Half(nn.Module):
+    """Weights of 16 bits."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(shape[0], 8, 3, padding=1), nn.Linear(8 * 64, classes)
+        self.bfloat16()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x.bfloat16()).flatten(1)).float()
+
+
+class Auxiliary(nn.Module):
+    """A second head, in training alone."""
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(shape[0], 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.head, self.other = nn.Linear(8 * 64, classes), nn.Linear(8 * 64, classes)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.norm(self.conv(x)).flatten(1)
+        return (self.head(y), self.other(y)) if self.training else self.head(y)
+
+
+class Transposed(nn.Module):
+    """Layers of other kinds than ours, one of the user's own among them, and a tensor that it keeps."""
+
+    class Centered(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return self._conv_forward(input, self.weight - self.weight.mean(), self.bias)
+
+    def __init__(self, shape: Shape, classes: int) -> None:
+        super().__init__()
+        self.conv, self.up = self.Centered(shape[0], 8, 3, stride=2, padding=1), nn.ConvTranspose2d(8, 8, 2, 2)
+        self.norm, self.act, self.head = nn.BatchNorm2d(8), nn.ReLU(), nn.Linear(8 * 64, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept = self.act(self.up(self.norm(self.conv(x)))).flatten(1)
+        return self.head(self.kept)

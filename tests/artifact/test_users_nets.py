@@ -21,6 +21,10 @@ from lessen.models.state import STRUCTURE, load_model, save_model
 from lessen.ops import layers
 
 
+# torch says what it plans for nested tensors and for its older weight_norm
+pytestmark = pytest.mark.filterwarnings("ignore:.*nested tensors", "ignore:.*weight_norm")
+
+
 @cache
 def built(task, name: str) -> nn.Module:
     """Trained a little; do not edit it, techniques copy."""
@@ -111,3 +115,32 @@ def test_the_worst_layer_is_found_beside_modules_that_give_several_tensors(digit
     x = digits.inputs(digits.split("test").x[:8])
     path, ratio = worst_layer(model, export(model, x), x)
     assert path and ratio > 60
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("OddNorm", ""),
+        ("Transposed", ""),
+        ("computed", "remove_weight_norm"),
+        ("computed(by='spectral_norm')", "remove_spectral_norm"),
+        ("computed(by='parametrized')", "parametrize.remove_parametrizations"),
+    ],
+)
+def test_norms_without_statistics_and_computed_weights_are_packed(digits, tmp_path, name, mend):
+    model = built(digits, name)
+    whole = pack(model, digits, tmp_path / "whole").model()
+    assert same(model, whole, digits)
+    model, records = catalog.recipe("Int8()").apply(model, digits)
+    assert same(model, pack(model, digits, tmp_path / "a", recipe="Int8()").model(), digits)
+    if mend:
+        kind = type(whole[0]).__name__
+        line = f"'0' ({kind}, its weight is computed: torch.nn.utils.{mend} first)"
+        assert f"kept in float, there is no quantizer for them: {line}" in records[0].notes
+
+
+def test_a_model_is_copied_right_after_a_step_of_ones_own(digits):
+    for name in ("computed", "Transposed"):
+        model = digits.copy(built(digits, name)).train()
+        model(digits.inputs(digits.split("train").x[:4])).sum().backward()
+        assert same(digits.copy(model), model, digits)

@@ -9,7 +9,7 @@ from lessen.core.errors import Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.ops import layers
-from lessen.ops.insertion import finite, take_out_idle, unquantized
+from lessen.ops.insertion import finite, take_out_idle
 
 
 def halve(model: nn.Module, task: Task, run: Run, name: str, kind: str) -> nn.Module:
@@ -25,7 +25,7 @@ def halve(model: nn.Module, task: Task, run: Run, name: str, kind: str) -> nn.Mo
         bits[path] = layer.wq.bits
     if all(n < 16 for n in bits.values()):
         run.notes.append("nothing changed: every weight has fewer bits already")
-    if unknown := unquantized(model):
+    if unknown := layers.left_alone(model):
         run.notes.append(f"kept in float, there is no quantizer for them: {', '.join(unknown)}")
     take_out_idle(model, task, run)
     run.notes.append("weights take two bytes in the file; runtimes on CPUs compute them in float32, at its speed")

@@ -66,7 +66,7 @@ def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
         setattr(model.get_submodule(path), slot, quantizer.to(_device(model)))
     if float_model is not None and x is not None:
         run.details["bias_shift"] = bias_correction.correct(model, float_model, x)
-    if unknown := unquantized(model):
+    if unknown := layers.left_alone(model):
         run.notes.append(f"kept in float, there is no quantizer for them: {', '.join(unknown)}")
     take_out_idle(model, task, run)
     return model
@@ -107,16 +107,6 @@ def finite(model: nn.Module, name: str) -> None:
                     f"{name} cannot quantize '{path}': {wrong} of its {kind} are NaN or infinite; train the model "
                     "again with a lower lr, or load other weights"
                 )
-
-
-def unquantized(model: nn.Module) -> list[str]:
-    """Paths and types of modules with weights (two axes or more) that no quantizer can stand on."""
-    return [
-        f"'{path or 'the model'}' ({type(module).__name__})"
-        for path, module in model.named_modules()
-        if not isinstance(module, layers.Conv2d | layers.Linear | layers.Quantizer)
-        and any(p.dim() > 1 for p in module.parameters(recurse=False))
-    ]
 
 
 def check(model: nn.Module, plan: Plan) -> None:

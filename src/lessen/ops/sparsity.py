@@ -169,6 +169,12 @@ def install(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
             weighted[twin].set_mask(mask)
 
 
+def left_dense(model: nn.Module) -> list[str]:
+    """For a record, that some modules with weights take no mask; empty where all do."""
+    found = layers.left_alone(model)
+    return [f"left dense, they take no mask: {', '.join(found)}"] if found else []
+
+
 def zeros(weights: Weights) -> dict[str, int]:
     """Path -> how many of its weights a mask holds at zero."""
     return {path: 0 if w.mask is None else int((~w.mask).sum()) for path, w in weights.items()}

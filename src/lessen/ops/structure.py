@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lessen.core.errors import BadArtifact
 from lessen.ops import layers, quantizers, ties
@@ -74,9 +75,10 @@ def _children(module: nn.Module) -> list[tuple[str, bool]]:
 
 
 def same_kind(a: nn.Module, b: nn.Module) -> bool:
-    """Whether both are of one class. One written inside a builder is a new object at every call, of the same name."""
+    """Whether both are of one class. One made inside a builder is a new object at every call, of the same name."""
     name = lambda x: (type(x).__module__, type(x).__qualname__)  # noqa: E731
-    return type(a) is type(b) or ("<locals>" in type(a).__qualname__ and name(a) == name(b))
+    made = "<locals>" in type(a).__qualname__ or is_parametrized(a)
+    return type(a) is type(b) or (made and name(a) == name(b))
 
 
 def describe(module: nn.Module, path: str = "", met: dict[int, str] | None = None) -> Spec:

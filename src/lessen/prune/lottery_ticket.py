@@ -77,6 +77,7 @@ class LotteryTicket(Technique):
         ticket = trials[0].ticket
         run.history.extend(trials[0].history)
         run.details.update(sparsity.account(ties.once(ticket)))
+        run.notes += sparsity.left_dense(ticket)
         run.details["given_model_score"] = task.evaluate(model, "validation")
         run.details["curves"] = [curve for trial in trials for curve in trial.curves]
         self._judge(trials, run)

@@ -88,6 +88,7 @@ class MagnitudePrune(Technique):
             prune(model, updates[0])
         train.fit(model, task, plan, run, hooks=[lambda m, step: prune(m, updates[step]) if step in updates else None])
         run.details.update(sparsity.account(weights))
+        run.notes += sparsity.left_dense(model)
         if self.ramp != "one-shot":
             run.details["ramp"] = [[step, done] for step, done in updates.items()]
         return model

@@ -60,4 +60,5 @@ class NMPrune(Technique):
                 f"it keeps {self.n} at most as well"
             )
         run.details.update(sparsity.account(ties.once(model)))
+        run.notes += sparsity.left_dense(model)
         return model
