@@ -20,7 +20,6 @@ from lessen.artifact.fidelity import worst_layer
 from lessen.models.state import STRUCTURE, load_model, save_model
 from lessen.ops import layers
 
-
 # torch says what it plans for nested tensors and for its older weight_norm
 pytestmark = pytest.mark.filterwarnings("ignore:.*nested tensors", "ignore:.*weight_norm")
 
