@@ -143,10 +143,10 @@ def test_negative_and_dead_batch_norm_channels_fold_exactly(digits, trained, tmp
 def test_a_file_that_computes_something_else_is_refused_by_layer(digits, trained, tmp_path, monkeypatch):
     store = exporting.store
 
-    def spoil(graph, path, weight, *, dynamic):
+    def spoil(graph, paths, weight, *, dynamic):
         # the float initializer still holds the right values, so only the stored integers are wrong
-        wrong = weight._replace(values=-weight.values) if path == "features.stage2.0.body.0.conv" else weight
-        store(graph, path, wrong, dynamic=dynamic)
+        wrong = weight._replace(values=-weight.values) if paths[0] == "features.stage2.0.body.0.conv" else weight
+        store(graph, paths, wrong, dynamic=dynamic)
 
     changed, _ = catalog.recipe("Int8()").apply(trained, digits)
     paths = [p for p, m in changed.named_modules() if isinstance(m, nn.Conv2d)]

@@ -75,3 +75,11 @@ def test_a_net_that_saw_jittered_images_bears_other_light():
 def test_out_of_range():
     with pytest.raises(BadField, match=r"Finetune.batch = 1 is out of its range 2 to 65536 \(samples a step\)"):
         Finetune(batch=1)
+
+
+def test_a_size_that_the_model_cannot_take_is_named_before_training(digits):
+    with digits.seeded(0):
+        model = digits.build("users_nets:shared_activation")
+    line = r"sizes = \(8, 4\) holds 4, but the model cannot take images of 4 px: '5': .*; leave it out, or average"
+    with pytest.raises(BadField, match=line):
+        Finetune(epochs=1, sizes=(8, 4)).apply(model, digits)

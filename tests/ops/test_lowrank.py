@@ -130,7 +130,7 @@ def test_two_layers_that_are_no_pair_are_two_targets(two: nn.Module) -> None:
 
 def test_grouped_convolutions_are_named_and_left() -> None:
     model = layers.own(nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Conv2d(8, 8, 3, padding_mode="circular")))
-    assert lowrank.targets(model) == ([], ["0", "1"])
+    assert lowrank.targets(model) == ([], {"grouped convolutions": ["0", "1"]})
 
 
 def test_a_layer_used_twice_is_replaced_twice() -> None:

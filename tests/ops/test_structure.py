@@ -163,10 +163,10 @@ def test_a_class_written_inside_a_builder_is_one_class() -> None:
 
 def test_a_whole_model_may_be_a_spec() -> None:
     fresh = nn.Sequential(nn.Linear(4, 2))
-    model = layers.own(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)))
+    model = layers.own(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Sequential(), nn.Linear(3, 2)))
     specs = structure.differences(model, fresh)
     twin, x = structure.restore(fresh, specs, structure.tensors(copy.deepcopy(model))), torch.randn(2, 4)
-    assert list(specs) == [""] and torch.equal(twin(x), model(x))
+    assert list(specs) == [""] and torch.equal(twin(x), model(x)) and len(twin) == 4  # type: ignore[arg-type]
 
 
 EVERY = [
@@ -175,7 +175,8 @@ EVERY = [
     nn.BatchNorm2d(4, eps=1e-3, momentum=0.3), nn.BatchNorm2d(4, affine=False),
     nn.BatchNorm2d(4, track_running_stats=False), nn.LayerNorm(4, eps=1e-3),
     nn.LayerNorm((4, 2), elementwise_affine=False), nn.LayerNorm(4, bias=False), nn.ReLU(), nn.ReLU6(), nn.SiLU(),
-    nn.GELU("tanh"), nn.Sigmoid(), nn.MaxPool2d(3, 2, 1, dilation=2, ceil_mode=True),
+    nn.ReLU(inplace=True), nn.SiLU(inplace=True), nn.Dropout(0.3, inplace=True), nn.GELU("tanh"), nn.Sigmoid(),
+    nn.MaxPool2d(3, 2, 1, dilation=2, ceil_mode=True),
     nn.AvgPool2d(3, 2, 1, ceil_mode=True, count_include_pad=False, divisor_override=5),
     nn.AdaptiveAvgPool2d((2, 1)), nn.Dropout(0.3), nn.Flatten(2), nn.Identity(), layers.Add(), layers.Mul(),
     layers.Cat(),
@@ -224,3 +225,45 @@ def test_tied_tensors_are_stored_apart_and_contiguous() -> None:
     model[0].bias = nn.Parameter(torch.zeros(4, 2).t()[0])
     found = structure.tensors(model)
     assert len({t.data_ptr() for t in found.values()}) == 4 and all(t.is_contiguous() for t in found.values())
+
+
+def test_tensors_of_an_empty_slot_are_not_lost() -> None:
+    model = layers.own(Net())
+    quantize(model)
+    specs = structure.differences(model, Net())
+    with pytest.raises(BadArtifact, match=r"no place for 'head\.3\.wq\.scale'; pack the model again"):
+        structure.restore(Net(), {k: v for k, v in specs.items() if k != "head.3"}, structure.tensors(model))
+
+
+def test_a_layer_that_is_one_with_a_missing_one_is_refused() -> None:
+    with pytest.raises(BadArtifact, match="says that 'b' is 'a', which it does not have"):
+        structure.make({"same_as": "a"}, "b")
+
+
+@pytest.mark.parametrize("shared", ["both", "none", "two", "other"])
+@pytest.mark.parametrize("changed", ["a", "b", "both", "none"])
+def test_what_stands_at_several_paths_comes_back_so(shared: str, changed: str) -> None:
+    def build() -> nn.Module:
+        model = nn.Module()
+        model.a = model.b = model.c = nn.Linear(4, 4)
+        model.d = nn.Linear(4, 4)
+        return model
+
+    model = layers.own(build())
+    if shared in ("none", "two"):
+        model.b = layers.Linear(4, 4)
+        model.c = model.b if shared == "two" else layers.Linear(4, 4)
+    if shared == "other":
+        model.d = model.c
+    for name in {"both": "ab", "none": ""}.get(changed, changed):
+        getattr(model, name).set_mask(half := torch.rand(4, 4) > 0.5)
+        assert not half.all()
+    specs = json.loads(json.dumps(structure.differences(model, build())))
+    twin = structure.restore(build(), specs, structure.tensors(model))
+    met = [{id(module): path for path, module in reversed(list(net.named_modules()))} for net in (model, twin)]
+    for name in "abcd":
+        one, other = getattr(model, name), getattr(twin, name)
+        assert met[0][id(one)] == met[1][id(other)]
+        assert torch.equal(one.weight, other.weight) and (one.mask is None) == (other.mask is None)
+    if shared == "both" and changed == "none":
+        assert not specs

@@ -14,6 +14,7 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.ops import layers
 from lessen.prune.nm_prune import NMPrune
+from lessen.tasks import task as find
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,14 @@ def test_bad_fields_are_named(digits: Task, model: Any) -> None:
         NMPrune(whole=("heads",)).apply(model, digits)
     with pytest.raises(Refused, match="no convolution or linear layer"):
         NMPrune()._apply(nn.Sequential(nn.Flatten()), digits, Run())
+
+
+@pytest.mark.parametrize(
+    "text", ["NMPrune()", "MagnitudePrune(sparsity=0.5)", "LotteryTicket(sparsity=0.5, epochs=1, rounds=1)"]
+)
+def test_what_takes_no_mask_is_named(text: str) -> None:
+    small = find("digits(limit=100)")
+    model = small.build("users_nets:Transposed")
+    pruned, records = recipe(text).apply(model, small)
+    assert "left dense, they take no mask: 'conv' (Centered), 'up' (ConvTranspose2d)" in records[0].notes
+    assert layers.weighted(pruned)["head"].mask is not None

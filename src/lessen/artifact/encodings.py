@@ -10,6 +10,7 @@ Values are written as bytes here; `forms.py` then stores them in fewer bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +50,13 @@ class Graph:
             self.proto.graph.node.insert(i, node)
             self.scopes.insert(i, "")
 
-    def readers(self, name: str) -> list[onnx.NodeProto]:
-        """The operators whose weight this is."""
-        return [n for n in self.proto.graph.node if n.op_type in PRODUCTS and name in n.input[1:2]]
+    def readers(self, name: str, paths: Sequence[str] = ()) -> list[onnx.NodeProto]:
+        """The operators whose weight this is; of a layer at these paths alone, where some are given."""
+        nodes = zip(self.proto.graph.node, self.scopes, strict=True)
+        return [
+            n for n, scope in nodes
+            if n.op_type in PRODUCTS and name in n.input[1:2] and (scope in paths or not paths)
+        ]  # fmt: skip
 
     def integer_input(self, node: onnx.NodeProto) -> bool:
         """Whether what the operator multiplies with its weight is made of integers."""
@@ -62,11 +67,20 @@ class Graph:
         return maker is not None and maker.op_type == "DequantizeLinear"
 
 
-def store(graph: Graph, path: str, weight: Stored, *, dynamic: bool) -> None:
-    """Replace the float initializer of a layer's weight by its small values and what makes them real again."""
-    name, transposed = find(graph, path, weight.real().numpy())
-    readers = graph.readers(name)
-    graph.proto.graph.initializer.remove(graph.initializers()[name])
+def store(graph: Graph, paths: Sequence[str], weight: Stored, *, dynamic: bool) -> None:
+    """Replace the float initializer of a layer's weight by its small values and what makes them real again.
+
+    paths: all at which the layer stands; the first is what its parts are called by.
+    """
+    path = paths[0]
+    name, transposed = find(graph, paths, weight.real().numpy())
+    readers, own = graph.readers(name), graph.readers(name, paths)
+    if 0 < len(own) < len(readers):  # the exporter makes one of equal weights, whichever layers' they are
+        name, readers = f"{name}.{path}", own
+        for node in own:
+            node.input[1] = name
+    else:
+        graph.proto.graph.initializer.remove(graph.initializers()[name])
     if dynamic and weight.columns is None and weight.zero is None and weight.bits <= 8:
         for reader in readers:
             _multiply_integers(graph, path, weight, reader)
@@ -74,6 +88,20 @@ def store(graph: Graph, path: str, weight: Stored, *, dynamic: bool) -> None:
         _dequantize(graph, path, name, weight, transposed)
     else:
         _scale_floats(graph, path, name, weight, transposed)
+
+
+def share(graph: Graph, path: str, other: str) -> None:
+    """Of two layers with one weight the second reads the first's small values, where both have the same."""
+    initializers = graph.initializers()
+    for part in ("integers", "half", "scale", "zero", "columns"):
+        kept, gone = initializers.get(f"{path}.{part}"), initializers.get(f"{other}.{part}")
+        if kept is None or gone is None or (kept.data_type, kept.dims) != (gone.data_type, gone.dims):
+            continue
+        if kept.raw_data == gone.raw_data:
+            graph.proto.graph.initializer.remove(gone)
+            for node in graph.proto.graph.node:
+                for i, name in enumerate(node.input):
+                    node.input[i] = kept.name if name == gone.name else name
 
 
 def stretch(bits: int) -> int:
@@ -88,18 +116,19 @@ def stretch(bits: int) -> int:
     return 1 << max(0, (64 // top).bit_length() - 1)
 
 
-def find(graph: Graph, path: str, value: np.ndarray) -> tuple[str, bool]:
+def find(graph: Graph, paths: Sequence[str], value: np.ndarray) -> tuple[str, bool]:
     """The initializer that holds a weight's float values, and whether the exporter transposed it."""
     from onnx import numpy_helper
 
     initializers = graph.initializers()
-    if f"{path}.weight" in initializers:
-        return f"{path}.weight", False
     for node, scope in zip(graph.proto.graph.node, graph.scopes, strict=True):
-        for name in node.input if scope == path else ():
-            if name in initializers and np.array_equal(numpy_helper.to_array(initializers[name]), value.T):
-                return name, True
-    raise BadArtifact(f"the exporter lost the weight of '{path}', so its integers cannot be stored")
+        for name in node.input[1:2] if scope in paths and node.op_type in PRODUCTS else ():
+            found = numpy_helper.to_array(initializers[name]) if name in initializers else None
+            if found is not None and (np.array_equal(found, value) or np.array_equal(found, value.T)):
+                return name, not np.array_equal(found, value)
+    if f"{paths[0]}.weight" in initializers:
+        return f"{paths[0]}.weight", False
+    raise BadArtifact(f"the exporter lost the weight of '{paths[0]}', so its integers cannot be stored")
 
 
 def _dequantize(graph: Graph, path: str, name: str, weight: Stored, transposed: bool) -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lessen.artifact.encodings import Graph, store
+from lessen.artifact.encodings import Graph, share, store
 from lessen.core.errors import BadArtifact
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
     import onnx
     import torch
 
-    from lessen.ops import layers
+    from lessen.ops import layers, ties
 
     ready, stored, dynamic = lower(model)
     pair = torch.cat([sample[:1]] * 2).clone(memory_format=torch.contiguous_format)  # strides of one channel, too
@@ -58,8 +58,12 @@ def export(model: nn.Module, sample: Tensor) -> Exported:
     proto = program.model_proto
     scopes = _scopes(proto)
     _clip_integers(proto)
+    graph, homes = Graph(proto, scopes), ties.homes(ready)
     for path, weight in stored.items():
-        store(Graph(proto, scopes), path, weight, dynamic=path in dynamic)
+        store(graph, homes[path], weight, dynamic=path in dynamic)
+    for path, *others in ties.tied_layers(model):
+        for other in others:
+            share(graph, path, other)
     outputs = _layer_outputs(model, proto, scopes)
     _name(proto, set(layers.weighted(ready)), scopes)
     strip(proto)
@@ -86,8 +90,9 @@ def lower(model: nn.Module) -> tuple[nn.Module, dict[str, Stored], set[str]]:
         if path in stored:
             stored[path] = stored[path].folded(gain)
     for path, layer in weighted.items():
-        with torch.no_grad():
-            layer.weight.copy_(stored[path].real() if path in stored else layer.effective_weight())
+        value = stored[path].real() if path in stored else layer.effective_weight().detach()
+        if not torch.equal(layer.weight, value):  # not in place: a layer tied to it may have other values
+            layer.weight = torch.nn.Parameter(value)
         layer.wq, layer.mask = None, None
         if path in dynamic:
             layer.iq = None
@@ -183,7 +188,12 @@ def _layer_outputs(model: nn.Module, proto: onnx.ModelProto, scopes: list[str]) 
     """Layer path in `model` -> name of its output in the file; a folded convolution stands for its batch norm."""
     from lessen.ops import graph, layers
 
-    outputs = {path: node.output[0] for node, path in zip(proto.graph.node, scopes, strict=True) if path}
+    outputs: dict[str, str] = {}
+    for node, path in zip(proto.graph.node, scopes, strict=True):
+        for around in [p for p in outputs if path.startswith(f"{p}.")]:
+            del outputs[around]  # what it computed itself is not what it gives
+        if path:
+            outputs[path] = node.output[0]
     for norm, conv in graph.norm_pairs(layers.own(copy.deepcopy(model))).items():
         for slot in ("", ".oq"):
             if conv + slot in outputs:

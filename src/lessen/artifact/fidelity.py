@@ -99,12 +99,15 @@ def compare(model: nn.Module, file: Path, exported: Exported, task: Task) -> Fid
 
 def worst_layer(model: nn.Module, exported: Exported, x: Any) -> tuple[str, float]:
     """Path of the layer whose output in the file is furthest from its output in the model, and its SQNR in dB."""
+    import torch
+
     from lessen.ops.watching import recorded
 
     theirs = file_outputs(exported.proto, exported.outputs, x.numpy())
     known = [("out", path) for path, _ in model.named_modules() if path in theirs]
     _, ours = recorded(model, x, known)
-    ratios = {path: sqnr_db(found[-1].numpy(), theirs[path]) for (_, path), found in ours.items()}
+    given = {path: found[-1].numpy() for (_, path), found in ours.items() if isinstance(found[-1], torch.Tensor)}
+    ratios = {path: sqnr_db(v, theirs[path]) for path, v in given.items() if v.shape == theirs[path].shape}
     return min(ratios.items(), key=lambda pair: pair[1], default=("unknown", float("nan")))
 
 

@@ -68,14 +68,17 @@ class LowRank(Technique):
         _report(targets, fixed, changed, run)
         return model
 
-    def _check(self, targets: list[Any], fixed: list[str]) -> None:
+    def _check(self, targets: list[Any], fixed: dict[str, list[str]]) -> None:
         """One amount only, layers to factor, paths that exist."""
         if self.error and self.rank:
             raise BadField(f"LowRank.error = {self.error} and LowRank.rank = {self.rank} both say how much; give one")
         if not targets and not fixed:
             raise Refused("LowRank finds no convolution or linear layer in this model; factor one that has some")
         paths = [t.path for t in targets]
+        reasons = {path: reason for reason, left in fixed.items() for path in left}
         for path, rank in self.layers:
+            if path in reasons:
+                raise BadField(f"LowRank.layers names '{path}', one of the {reasons[path]}; leave it out")
             if path not in paths:
                 raise UnknownName("layer in LowRank.layers", path, paths)
             if rank < 0:
@@ -112,7 +115,7 @@ def _calibrate(model: Any, paths: list[str], x: Any) -> None:
         model.get_submodule(path).oq = layers.ActivationQuantizer.covering(*span, bits=bits)
 
 
-def _report(targets: list[Any], fixed: list[str], changed: dict[Any, Any], run: Run) -> None:
+def _report(targets: list[Any], fixed: dict[str, list[str]], changed: dict[Any, Any], run: Run) -> None:
     """Ranks, errors and weights of what was factored, with the arithmetic of the new layers; names of what was not."""
     from lessen.ops import lowrank
 
@@ -129,5 +132,4 @@ def _report(targets: list[Any], fixed: list[str], changed: dict[Any, Any], run: 
     dense = [t.path for t in targets if t.module not in changed]
     if dense:
         run.notes.append(f"left whole, factors would not be smaller: {', '.join(dense)}")
-    if fixed:
-        run.notes.append(f"left whole, grouped convolutions: {', '.join(fixed)}")
+    run.notes += [f"left whole, {reason}: {', '.join(left)}" for reason, left in fixed.items()]

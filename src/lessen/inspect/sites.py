@@ -105,9 +105,9 @@ def _weights(model: nn.Module, sample: Tensor) -> tuple[list[Site], list[str]]:
 
 
 def _ranks(model: nn.Module, sample: Tensor) -> tuple[list[Site], list[str]]:
-    targets, grouped = lowrank.targets(model)
+    targets, fixed = lowrank.targets(model)
     notes = {
-        "grouped convolutions": grouped,
+        **fixed,
         "factored already": [t.path for t in targets if t.second is not None],
         "sparse, and factors of a sparse matrix are dense": [t.path for t in targets if t.masked()],
     }

@@ -64,6 +64,8 @@ def _unknown(model: nn.Module, fresh: nn.Module) -> str:
     modules = dict(layers.own(fresh).named_modules())
     for path, spec in specs.items():
         old = modules.get(path)
+        if "same_as" in spec:
+            return f"'{path}' is '{spec['same_as']}' as well, which its builder does not make"
         if isinstance(old, layers.Conv2d | layers.Linear) and spec["type"] == "Sequential":
             return f"'{path}' was factored into {len(spec['children'])} layers"
         known = {} if old is None or type(old) not in structure.ARGUMENTS else structure.describe(old, path)

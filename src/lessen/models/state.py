@@ -21,7 +21,7 @@ def save_model(model: nn.Module, folder: Path) -> None:
     from safetensors.torch import save
 
     from lessen import models
-    from lessen.ops import structure
+    from lessen.ops import structure, ties
 
     builder: Call | None = getattr(model, "builder", None)
     if builder is None:
@@ -29,6 +29,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
     else:
         specs = structure.differences(model, models.rebuild(builder))
         described = {"builder": {"name": builder.name, "args": builder.args}, "specs": specs}
+    if tied := ties.ties(model):
+        described["tied"] = tied
     (folder / STRUCTURE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     (folder / WEIGHTS).write_bytes(save(structure.tensors(model)))  # save_file would make it private to its owner
 
@@ -48,7 +50,7 @@ def load_model(folder: Path) -> nn.Module:
         raise BadArtifact(f"{folder} holds no readable model ({e}); pack it again") from None
     builder = described["builder"] and Call(described["builder"]["name"], _tuples(described["builder"]["args"]))
     fresh = models.rebuild(builder) if builder else structure.make(described["specs"][""])
-    model = structure.restore(fresh, described["specs"], tensors)
+    model = structure.restore(fresh, described["specs"], tensors, described.get("tied", ()))
     if builder:
         model.builder = builder  # type: ignore[assignment]
     return model.eval()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from lessen.core.errors import BadField, LessenError, UnknownName
+from lessen.ops import layers
 
 
 def build_users(name: str, args: dict[str, Any], shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -55,19 +58,49 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 def _try(name: str, model: nn.Module, shape: tuple[int, ...], classes: int) -> None:
-    """One forward pass in evaluation mode: logits (1, classes) must come out."""
+    """One sample in evaluation mode and two in training: logits (n, classes) must come out of float32 weights.
+
+    Errors: BadField.
+    """
+    if halves := layers.of_16_bits(model):
+        raise BadField(f"the model of '{name}' has 16-bit weights ({halves}); call .float() on it before you return it")
     was = {module: module.training for module in model.modules()}
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            y = model.eval()(torch.zeros(1, *shape))
-    except Exception as e:  # whatever the user's forward raises
-        raise BadField(f"the model of '{name}' cannot take a sample of shape {shape}: {_line(e)}") from e
+        _forward(name, model.eval(), torch.zeros(1, *shape), classes)
+        with _moving_nothing(model):
+            _forward(name, model.train(), torch.zeros(2, *shape), classes)
     finally:
         for module, training in was.items():
             module.training = training
-    got = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
-    if got != (1, classes):
-        raise BadField(f"the model of '{name}' gives {got} for one sample; give logits of shape (1, {classes})")
+
+
+def _forward(name: str, model: nn.Module, x: torch.Tensor, classes: int) -> None:
+    several = "two samples" if model.training else "a sample"
+    mode = " in training" if model.training else ""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            y = model(x)
+    except Exception as e:  # whatever the user's forward raises
+        raise BadField(
+            f"the model of '{name}' cannot take {several} of shape {tuple(x.shape[1:])}{mode}: {_line(e)}"
+        ) from e
+    got, wanted = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__, (len(x), classes)
+    if got != wanted:
+        mend = f"logits of shape {wanted}" + (" alone, as in evaluation: leave an auxiliary head's out" if mode else "")
+        raise BadField(f"the model of '{name}' gives {got} for {several.replace('a ', 'one ')}{mode}; give {mend}")
+
+
+@contextmanager
+def _moving_nothing(model: nn.Module) -> Iterator[None]:
+    """Afterwards running statistics, and Python's own random numbers, are as they were."""
+    buffers = [(m._buffers, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        for home, key, buffer, value in buffers:
+            home[key] = buffer.copy_(value)
 
 
 def _line(error: Exception) -> str:

@@ -18,7 +18,8 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        live = [v.detach() for v in model.state_dict(keep_vars=True).values()]
+        state = model.state_dict(keep_vars=True).values()
+        live = [v.detach() for v in {id(v): v for v in state}.values()]  # what stands twice is exchanged once
         self.live = [v for v in live if v.is_floating_point()]
         self.whole = [v for v in live if not v.is_floating_point()]
         self.mean = [v.clone() for v in self.live]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lessen.ops import layers
+from lessen.ops import layers, ties
 from lessen.ops.graph import norm_pairs
 from lessen.ops.modes import evaluating
 from lessen.ops.watching import Place, watching
@@ -36,11 +36,13 @@ def correct(model: nn.Module, reference: nn.Module, x: Tensor) -> dict[str, floa
     device = next(p.device for p in model.parameters())
     x = x[:SAMPLES].to(device)
     norms = {conv: model.get_submodule(norm) for norm, conv in norm_pairs(model).items()}
+    tied = {name for names in ties.ties(model) for name in names}
     expected = _means(reference, list(layers.weighted(model)), x)
     shifts = {}
     for path, (mean, calls) in expected.items():
         layer, norm = layers.weighted(model)[path], norms.get(path)
-        if layer.wq is None or (layer.bias is None and norm is None):
+        movable = layer.bias is not None and f"{path}.bias" not in tied  # another layer has a shift of its own
+        if layer.wq is None or not (movable or norm is not None):
             continue
         found = _means(model, [path], x, stop=calls == 1).get(path)
         if found is None:  # a net that chooses its layers by what it sees
@@ -49,7 +51,7 @@ def correct(model: nn.Module, reference: nn.Module, x: Tensor) -> dict[str, floa
         with torch.no_grad():
             if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
                 norm.running_mean.add_(shift)
-            elif layer.bias is not None:
+            elif movable and layer.bias is not None:
                 layer.bias.sub_(shift)
         shifts[path] = float(shift.abs().max())
     return shifts

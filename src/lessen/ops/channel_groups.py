@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
 from lessen.core.errors import Refused
-from lessen.ops import layers
+from lessen.ops import layers, ties
 from lessen.ops.graph import failing_layer
 
 Role = Literal["out", "in", "depthwise", "norm", "bare"]  # bare: a parameter that stands in a user's module
@@ -105,7 +105,9 @@ def find(
 
     whole: paths of layers, or of blocks, whose outputs stay.
     """
+    shared = ties.shared(real)
     heads = [h for h in head_groups(real) if not any(covers(whole, p) for p in h.producers)]
+    heads = [h for h in heads if not any(ties.holds(member(real, m.path), shared) for m in h.members)]
     by_heads = {path for h in heads for path in h.producers}
     found: list[Coupled] = []
     stay: dict[str, list[str]] = {}
@@ -115,7 +117,7 @@ def find(
         seen.update(producers)
         if by_heads.intersection(producers):
             continue
-        reason = _reason_to_stay(graph, group, real, whole)
+        reason = _reason_to_stay(graph, group, real, whole, shared)
         if reason:
             stay.setdefault(reason, []).extend(producers or [_path(graph, group[0].dep.target)])
         else:
@@ -208,7 +210,9 @@ def _producers(graph: tp.DependencyGraph, group: Any) -> list[str]:
     return [_path(graph, node) for node in out if isinstance(node.module, nn.Conv2d | nn.Linear)]
 
 
-def _reason_to_stay(graph: tp.DependencyGraph, group: Any, real: nn.Module, whole: tuple[str, ...]) -> str:
+def _reason_to_stay(
+    graph: tp.DependencyGraph, group: Any, real: nn.Module, whole: tuple[str, ...], shared: set[int]
+) -> str:
     """Why no channel of this group may go, or nothing."""
     for dep, indices in group:
         node, is_output = dep.target, graph.is_out_channel_pruning_fn(dep.handler)
@@ -220,6 +224,8 @@ def _reason_to_stay(graph: tp.DependencyGraph, group: Any, real: nn.Module, whol
             continue
         path, width = _path(graph, node), (graph.get_out_channels if is_output else graph.get_in_channels)(node)
         layer = member(real, path)
+        if ties.holds(layer, shared):
+            return "coupled with a parameter that several layers share"
         if not _cuttable(layer):
             return f"coupled with a {type(layer).__name__} that cannot be cut"
         if _multiplies(layer):

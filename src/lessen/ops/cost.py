@@ -8,13 +8,18 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from lessen.core.record import Cost
-from lessen.ops import layers
-from lessen.ops.modes import evaluating
+from lessen.ops import layers, ties
+from lessen.ops.modes import evaluating, in_parts
 
 
 def count(model: nn.Module, sample: Tensor) -> Cost:
-    """Costs of `model` for `sample` (1, ...), one sample. Quantizers' own values count as bits only."""
+    """Costs of `model` for `sample` (1, ...), one sample. Quantizers' own values count as bits only.
+
+    A parameter of several layers counts once, and once for every number of bits that they store it in.
+    """
     parameters = nonzeros = bits = 0
+    counted: set[int] = set()
+    stored: set[tuple[int, int]] = set()
     for module in model.modules():
         quantizer = isinstance(module, layers.Quantizer)
         if isinstance(module, layers.WeightQuantizer):
@@ -23,8 +28,11 @@ def count(model: nn.Module, sample: Tensor) -> Cost:
         elif isinstance(module, layers.SignWeights) and not isinstance(module.scale, nn.Parameter):
             bits += 32 * module.scale.numel()
         for name, value in module.named_parameters(recurse=False):
-            bits += value_bits(module, name, value)
-            if not quantizer:
+            needed = value_bits(module, name, value)
+            bits += needed if (id(value), needed) not in stored else 0
+            stored.add((id(value), needed))
+            if not quantizer and id(value) not in counted:
+                counted.add(id(value))
                 parameters += value.numel()
                 nonzeros += int(torch.count_nonzero(_shown(module, name, value)))
     dense, living = multiply_accumulates(model, sample)
@@ -50,9 +58,10 @@ def multiply_accumulates(model: nn.Module, sample: Tensor) -> tuple[int, int]:
     counter = _counted(model, sample)
     counts, root = counter.get_flop_counts(), type(model).__name__
     skipped = 0.0
-    for path, layer in model.named_modules():
+    for first, paths in ties.homes(model).items():  # torch calls a layer by the path through which it was reached
+        layer = model.get_submodule(first)
         if isinstance(layer, _ConvNd | nn.Linear):
-            flops = sum(counts.get(f"{root}.{path}" if path else root, {}).values())
+            flops = sum(sum(counts.get(f"{root}.{path}" if path else root, {}).values()) for path in paths)
             skipped += flops * (1 - float((_shown(layer, "weight", layer.weight) != 0).double().mean()))
     total = counter.get_total_flops()
     return total // 2, round((total - skipped) / 2)
@@ -64,7 +73,7 @@ def macs(model: nn.Module, sample: Tensor) -> int:
 
 
 def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
-    with evaluating(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with evaluating(model), in_parts(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(sample)
     return counter
 

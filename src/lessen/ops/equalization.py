@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from lessen.ops import graph, layers
+from lessen.ops import graph, layers, ties
 
 SWEEPS = 20
 ANYWHERE = (layers.ReLU, nn.Dropout, nn.Identity)
@@ -109,13 +109,9 @@ def _reads(second: layers.Conv2d | layers.Linear, at: At, channels: int) -> bool
 def _shared(model: nn.Module, traced: fx.Graph) -> set[str]:
     """Paths of modules that run more than once, or whose tensors others use, too."""
     runs = Counter(str(n.target) for n in traced.nodes if n.op == "call_module")
-    owners: dict[int, list[str]] = {}
-    for path, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(path)
-    tied = {path for paths in owners.values() if len(paths) > 1 for path in paths}
     by_hand = {str(n.target).rpartition(".")[0] for n in traced.nodes if n.op == "get_attr"}
-    return tied | by_hand | {path for path, times in runs.items() if times > 1}
+    tied = ties.shared(model)
+    return by_hand | {path for path, m in model.named_modules() if path and (runs[path] > 1 or ties.holds(m, tied))}
 
 
 def equalize(model: nn.Module) -> dict[str, float]:

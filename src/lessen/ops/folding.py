@@ -38,6 +38,7 @@ def _fold(conv: layers.Conv2d, norm: layers.BatchNorm2d) -> Tensor:
         gain = gain * norm.weight.double()
     shift = norm.bias.double() if norm.affine else 0.0
     bias = conv.bias.double() if conv.bias is not None else 0.0
-    conv.weight.copy_(conv.weight * gain.reshape(-1, 1, 1, 1))
+    scaled = (conv.weight * gain.reshape(-1, 1, 1, 1)).to(conv.weight.dtype)
+    conv.weight = nn.Parameter(scaled)  # not in place: a layer tied to it has a norm of its own
     conv.bias = nn.Parameter((shift + (bias - mean.double()) * gain).float())
     return gain

@@ -57,21 +57,30 @@ def last(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> nn.Module | No
 
 
 def norm_pairs(model: nn.Module) -> dict[str, str]:
-    """Path of every batch norm that alone reads one convolution's output -> path of that convolution."""
+    """Path of every batch norm that alone reads one convolution's output -> path of that convolution.
+
+    Only of norms that can be folded: with statistics of their own, behind a weight that is stored.
+    """
     graph, modules = trace(model), dict(model.named_modules())
     pairs: dict[str, str] = {}
     if graph is None:
         return pairs
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+        if node.op != "call_module" or not _folds(modules[node.target]):
             continue
         source = node.args[0]
         if not (isinstance(source, fx.Node) and source.op == "call_module" and len(source.users) == 1):
             continue
         once = sum(n.op == "call_module" and n.target in (node.target, source.target) for n in graph.nodes) == 2
-        if once and isinstance(modules[str(source.target)], nn.Conv2d):
+        conv = modules[str(source.target)]
+        if once and type(conv) in (nn.Conv2d, layers.Conv2d) and not layers.computed(conv):
             pairs[str(node.target)] = str(source.target)
     return pairs
+
+
+def _folds(module: nn.Module | None) -> bool:
+    """Whether it is a batch norm with running statistics: another one takes those of each batch."""
+    return isinstance(module, nn.BatchNorm2d) and module.running_mean is not None
 
 
 class Places(NamedTuple):
@@ -199,7 +208,7 @@ def _computed_with_reader(module: nn.Module, node: fx.Node, modules: dict[str, n
         return False
     user = next(iter(node.users))
     reader = modules.get(str(user.target)) if user.op == "call_module" else None
-    if isinstance(module, layers.Conv2d) and isinstance(reader, nn.BatchNorm2d):
+    if isinstance(module, layers.Conv2d) and _folds(reader):
         return True
     fuses = isinstance(module, layers.Conv2d | layers.Linear | layers.BatchNorm2d | layers.Add)
     return fuses and isinstance(reader, FUSED)

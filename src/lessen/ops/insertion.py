@@ -17,8 +17,13 @@ from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.ops import bias_correction, calibration, equalization, layers, ranges
+from lessen.ops import bias_correction, calibration, equalization, layers, ranges, ties
 from lessen.ops.graph import input_readers, quantizer_places
+from lessen.ops.modes import evaluating
+from lessen.ops.watching import Place, watching
+
+SLOTS = ("wq", "iq", "oq")
+RUN = 64  # training samples that show which quantizers a model's code runs: branches may depend on the data
 
 
 @dataclass(frozen=True)
@@ -61,9 +66,35 @@ def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
         setattr(model.get_submodule(path), slot, quantizer.to(_device(model)))
     if float_model is not None and x is not None:
         run.details["bias_shift"] = bias_correction.correct(model, float_model, x)
-    if unknown := unquantized(model):
+    if unknown := layers.left_alone(model):
         run.notes.append(f"kept in float, there is no quantizer for them: {', '.join(unknown)}")
+    take_out_idle(model, task, run)
     return model
+
+
+def take_out_idle(model: nn.Module, task: Task, run: Run) -> None:
+    """Take out quantizers that the model's code does not run, and tell the run: its file would not have them."""
+    places: dict[Place, tuple[str, str]] = {
+        ("in", f"{path}.{slot}" if path else slot): (path, slot)
+        for path, site in layers.sites(model).items()
+        for slot in SLOTS
+        if getattr(site, slot, None) is not None
+    }
+    called: set[Place] = set()
+    x = task.inputs(task.split("train").x[:RUN]).to(_device(model))
+    with watching(model, places, lambda place, _: called.add(place)), evaluating(model), torch.inference_mode():
+        model(x)
+    idle = [place for place in places if place not in called]
+    for path, slot in map(places.__getitem__, idle):
+        setattr(model.get_submodule(path), slot, None)
+        if slot == "wq":
+            run.details.setdefault("bits", {})[path] = 32
+    if idle:
+        paths = dict.fromkeys(f"'{places[place][0]}'" for place in idle)
+        run.notes.append(
+            "kept in float, the model's code does not run these layers, though it may read their weights: "
+            f"{', '.join(paths)}; call the layer itself to have it quantized"
+        )
 
 
 def finite(model: nn.Module, name: str) -> None:
@@ -76,16 +107,6 @@ def finite(model: nn.Module, name: str) -> None:
                     f"{name} cannot quantize '{path}': {wrong} of its {kind} are NaN or infinite; train the model "
                     "again with a lower lr, or load other weights"
                 )
-
-
-def unquantized(model: nn.Module) -> list[str]:
-    """Paths and types of modules with weights (two axes or more) that no quantizer can stand on."""
-    return [
-        f"'{path or 'the model'}' ({type(module).__name__})"
-        for path, module in model.named_modules()
-        if not isinstance(module, layers.Conv2d | layers.Linear | layers.Quantizer)
-        and any(p.dim() > 1 for p in module.parameters(recurse=False))
-    ]
 
 
 def check(model: nn.Module, plan: Plan) -> None:
@@ -166,6 +187,7 @@ def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
         elif bits == 16 and layer.wq is None:
             layer.wq = layers.HalfQuantizer.fitting(layer)
         told[path] = 32 if layer.wq is None else layer.wq.bits
+    ties.tie_scales(model)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -14,7 +14,9 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from lessen.core.errors import Refused
 from lessen.ops.log_quantizers import LogWeights as LogWeights
 from lessen.ops.quantizers import ActivationQuantizer as ActivationQuantizer
 from lessen.ops.quantizers import DynamicQuantizer as DynamicQuantizer
@@ -182,12 +184,39 @@ NN = {ours: theirs for theirs, ours in OWN.items()}
 
 
 def own(model: nn.Module) -> nn.Module:
-    """Turn nn layers into ours, in place, keeping every tensor; subclasses of the user's are left alone."""
+    """Turn nn layers into ours, in place, keeping every tensor.
+
+    Subclasses of the user's are left alone, and layers whose weight is computed. Errors: Refused for 16-bit weights.
+    """
+    refuse_16_bits(model)
     for module in model.modules():
-        if type(module) in OWN:
+        if type(module) in OWN and not computed(module):
             cast(Any, module).__class__ = OWN[type(module)]
             cast(_Site, module)._open_slots()
+        elif isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # rules out torch's fused path, which reads weights past their layers
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # which that path alone can take
     return model
+
+
+def refuse_16_bits(model: nn.Module) -> None:
+    """Errors: Refused for weights of 16 bits, to which neither small steps of training nor scales of integers fit."""
+    if name := of_16_bits(model):
+        raise Refused(
+            f"{name}, and Lessen works on float32; call model.float() first, then Float16() to keep two bytes"
+        )
+
+
+def of_16_bits(model: nn.Module) -> str:
+    """In words, the first parameter of 16 bits; empty where there is none."""
+    halves = (torch.float16, torch.bfloat16)
+    return next((f"'{n}' is {str(p.dtype)[6:]}" for n, p in model.named_parameters() if p.dtype in halves), "")
+
+
+def computed(module: nn.Module) -> bool:
+    """Whether its weight is no parameter, but made anew at every call from others (torch's old weight_norm)."""
+    return isinstance(vars(module).get("weight"), Tensor)
 
 
 def plain(model: nn.Module) -> nn.Module:
@@ -215,3 +244,32 @@ def weighted(model: nn.Module) -> dict[str, Conv2d | Linear]:
 def sites(model: nn.Module) -> dict[str, Any]:
     """All layers with an output slot, by path."""
     return {k: cast(Any, m) for k, m in model.named_modules() if isinstance(m, _Site)}
+
+
+def left_alone(model: nn.Module) -> list[str]:
+    """Path and type of every module with weights (two axes or more) that is no layer of ours, and the mend if any.
+
+    >>> left_alone(own(nn.Sequential(nn.Linear(2, 2), nn.ConvTranspose2d(1, 1, 2))))
+    ["'1' (ConvTranspose2d)"]
+    """
+    found = []
+    for path, module in model.named_modules():
+        if isinstance(module, Conv2d | Linear | Quantizer | parametrize.ParametrizationList):
+            continue
+        held = list(module.parameters(recurse=False))
+        if parametrize.is_parametrized(module):
+            held += cast(nn.Module, module.parametrizations).parameters()
+        if any(p.dim() > 1 for p in held):
+            mend = _mend(module)
+            why = f", its weight is computed: {mend} first" if mend else ""
+            found.append(f"'{path or 'the model'}' ({type(module).__name__}{why})")
+    return found
+
+
+def _mend(module: nn.Module) -> str:
+    """What makes a stored weight of a computed one."""
+    if parametrize.is_parametrized(module):
+        return "torch.nn.utils.parametrize.remove_parametrizations"
+    hooks = {type(hook).__name__ for hook in module._forward_pre_hooks.values()} if computed(module) else ()
+    names = {"WeightNorm": "torch.nn.utils.remove_weight_norm", "SpectralNorm": "torch.nn.utils.remove_spectral_norm"}
+    return next((mend for name, mend in names.items() if name in hooks), "")

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lessen.ops import layers
+from lessen.ops import layers, ties
 
 By = Literal["energy", "rank"]
 
@@ -96,23 +96,26 @@ class Target(NamedTuple):
         return self.first.mask is not None or self.last.mask is not None
 
 
-def targets(model: nn.Module) -> tuple[list[Target], list[str]]:
-    """All layers and earlier pairs inside the model, and paths of layers that cannot be factored."""
+def targets(model: nn.Module) -> tuple[list[Target], dict[str, list[str]]]:
+    """All layers and earlier pairs inside the model; and reason -> paths of layers that cannot be factored."""
     found: list[Target] = []
-    grouped: list[str] = []
+    fixed: dict[str, list[str]] = {}
     inside: set[nn.Module] = {model}
+    shared = ties.shared(model)
     for path, module in model.named_modules():
         if module in inside:
             continue
         pair = _pair(module)
-        if pair is not None:
+        if isinstance(module, layers.Conv2d | layers.Linear) and id(module.weight) in shared:
+            fixed.setdefault("layers that share a weight, which factors would part", []).append(path)
+        elif pair is not None and not any(id(layer.weight) in shared for layer in pair):
             found.append(Target(path, module, *pair))
             inside.update(pair)
         elif isinstance(module, layers.Conv2d) and (module.groups > 1 or module.padding_mode != "zeros"):
-            grouped.append(path)
+            fixed.setdefault("grouped convolutions", []).append(path)
         elif isinstance(module, layers.Conv2d | layers.Linear):
             found.append(Target(path, module, module, None))
-    return found, grouped
+    return found, fixed
 
 
 def _pair(module: nn.Module) -> tuple[Layer, Layer] | None:

@@ -1,11 +1,13 @@
-"""Training and evaluation mode for a while: afterwards every layer is as it was, and what a user froze stays frozen."""
+"""Ways to run a model for a while: afterwards every layer is as it was, and what a user froze stays frozen."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 @contextmanager
@@ -52,3 +54,15 @@ def _kept(model: nn.Module) -> Iterator[None]:
     finally:
         for module, flag in flags:
             module.training = flag
+
+
+@contextmanager
+def in_parts() -> Iterator[None]:
+    """Within the block torch's fused attention and encoder layers run as their products, which can be counted."""
+    was = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lessen.core.errors import Refused
-from lessen.ops import layers
+from lessen.ops import layers, ties
 from lessen.ops.saliency import Score, magnitudes
 
 Weights = Mapping[str, layers.Conv2d | layers.Linear]
@@ -158,6 +158,21 @@ def updates(ramp: Ramp, steps: int, rounds: int, begin: float, end: float) -> di
     power = 3 if ramp == "polynomial" else 1
     times = (begin + (end - begin) * i / rounds for i in range(1, rounds + 1))
     return {round(t * steps): 1 - (1 - i / rounds) ** power for i, t in enumerate(times, 1)}
+
+
+def install(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Set the masks of these paths, but for masks of ones, which would only cost bytes; tied layers get the same."""
+    weighted = layers.weighted(model)
+    tied = {first: others for first, *others in ties.tied_layers(model)}
+    for path, mask in masks.items():
+        for twin in (path, *tied.get(path, ())) if not mask.all() else ():
+            weighted[twin].set_mask(mask)
+
+
+def left_dense(model: nn.Module) -> list[str]:
+    """For a record, that some modules with weights take no mask; empty where all do."""
+    found = layers.left_alone(model)
+    return [f"left dense, they take no mask: {', '.join(found)}"] if found else []
 
 
 def zeros(weights: Weights) -> dict[str, int]:

@@ -2,18 +2,22 @@
 
 Specs come from comparing the model with a fresh build when it is saved: the comparison goes down while type and
 child names agree; where they differ that subtree is one nested spec. Techniques log nothing, so their order
-never matters.
+never matters. A module that stands at several paths is described at its first; the others say "same_as" that one,
+unless the fresh build says so already.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from lessen.core.errors import BadArtifact
-from lessen.ops import layers, quantizers
+from lessen.ops import layers, quantizers, ties
 
 Spec = dict[str, Any]
 
@@ -27,11 +31,10 @@ ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
     layers.AvgPool2d: ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"),
     layers.AdaptiveAvgPool2d: ("output_size",),
     layers.GELU: ("approximate",),
-    nn.Dropout: ("p",),
+    nn.Dropout: ("p", "inplace"),
     nn.Flatten: ("start_dim", "end_dim"),
-    **dict.fromkeys(
-        (layers.ReLU, layers.ReLU6, layers.SiLU, layers.Sigmoid, layers.Add, layers.Mul, layers.Cat, nn.Identity), ()
-    ),
+    **dict.fromkeys((layers.ReLU, layers.ReLU6, layers.SiLU), ("inplace",)),
+    **dict.fromkeys((layers.Sigmoid, layers.Add, layers.Mul, layers.Cat, nn.Identity), ()),
 }
 TYPES = {kind.__name__: kind for kind in (*ARGUMENTS, nn.Sequential)}
 
@@ -39,33 +42,58 @@ TYPES = {kind.__name__: kind for kind in (*ARGUMENTS, nn.Sequential)}
 def differences(model: nn.Module, fresh: nn.Module) -> dict[str, Spec]:
     """Path -> spec of every subtree of `model` that differs from `fresh`; both are made our own first."""
     found: dict[str, Spec] = {}
-    _compare(layers.own(model), layers.own(fresh), "", found)
+    _compare(layers.own(model), layers.own(fresh), "", found, {}, {})
     return found
 
 
-def _compare(model: nn.Module, fresh: nn.Module, path: str, found: dict[str, Spec]) -> None:
-    if type(model) in ARGUMENTS:
-        spec = describe(model, path)
+def _compare(
+    model: nn.Module, fresh: nn.Module, path: str, found: dict[str, Spec], met: dict[int, str], built: dict[int, str]
+) -> None:
+    """met, built: where each module of the model, and of the fresh build, was met first."""
+    first, first_built = met.get(id(model), path), built.setdefault(id(fresh), path)
+    if first != first_built:
+        found[path] = describe(model, path, met)
+    elif first != path:
+        return  # met before, and shared in the same way by the build
+    elif type(model) in ARGUMENTS:
+        spec = describe(model, path, met)
         if type(fresh) not in ARGUMENTS or spec != describe(fresh, path):
             found[path] = spec
-    elif not same_kind(model, fresh) or list(model._modules) != list(fresh._modules):
-        found[path] = describe(model, path)
+    elif not same_kind(model, fresh) or _children(model) != _children(fresh):
+        found[path] = describe(model, path, met)
     else:
-        for name, child in model.named_children():
-            _compare(child, fresh._modules[name] or nn.Identity(), f"{path}.{name}" if path else name, found)
+        met[id(model)] = path
+        for name, child in model._modules.items():
+            twin = fresh._modules[name]
+            if child is not None and twin is not None:
+                _compare(child, twin, f"{path}.{name}" if path else name, found, met, built)
+
+
+def _children(module: nn.Module) -> list[tuple[str, bool]]:
+    """Names of the children, and whether there is one of that name."""
+    return [(name, child is None) for name, child in module._modules.items()]
 
 
 def same_kind(a: nn.Module, b: nn.Module) -> bool:
-    """Whether both are of one class. One written inside a builder is a new object at every call, of the same name."""
+    """Whether both are of one class. One made inside a builder is a new object at every call, of the same name."""
     name = lambda x: (type(x).__module__, type(x).__qualname__)  # noqa: E731
-    return type(a) is type(b) or ("<locals>" in type(a).__qualname__ and name(a) == name(b))
+    made = "<locals>" in type(a).__qualname__ or is_parametrized(a)
+    return type(a) is type(b) or (made and name(a) == name(b))
 
 
-def describe(module: nn.Module, path: str = "") -> Spec:
-    """The spec of one layer or Sequential. Errors: BadArtifact for a type that specs do not know."""
+def describe(module: nn.Module, path: str = "", met: dict[int, str] | None = None) -> Spec:
+    """The spec of one layer or Sequential, or of which earlier one it is; `met` says where each was met first.
+
+    Errors: BadArtifact for a type that specs do not know.
+    """
+    met = {} if met is None else met
+    if id(module) in met:
+        return {"same_as": met[id(module)]}
+    met[id(module)] = path
     kind = type(module)
     if kind is nn.Sequential:
-        children = {name: describe(child, f"{path}.{name}") for name, child in module.named_children()}
+        inner = f"{path}." if path else ""
+        children = {n: describe(m, inner + n, met) for n, m in module._modules.items() if m is not None}
         return {"type": "Sequential", "children": children}
     if kind not in ARGUMENTS:
         raise BadArtifact(
@@ -84,20 +112,33 @@ def describe(module: nn.Module, path: str = "") -> Spec:
     return spec
 
 
-def make(spec: Spec) -> nn.Module:
-    """The layer that a spec describes, with empty slots of the right shape. Errors: BadArtifact."""
-    spec = dict(spec)
-    kind = TYPES.get(spec.pop("type", ""))
+def make(spec: Spec, path: str = "", made: dict[str, nn.Module] | None = None) -> nn.Module:
+    """The layer that a spec describes, with empty slots of the right shape; `made` are those so far, by path.
+
+    Errors: BadArtifact.
+    """
+    made = {} if made is None else made
+    if "same_as" in spec:
+        if spec["same_as"] not in made:
+            raise BadArtifact(f"structure.json says that '{path}' is '{spec['same_as']}', which it does not have")
+        return made[spec["same_as"]]
+    kind = TYPES.get(spec.get("type", ""))
     if kind is None:
         raise BadArtifact(f"structure.json names an unknown layer type in {spec}")
     if kind is nn.Sequential:
-        from collections import OrderedDict
+        inner = f"{path}." if path else ""
+        children = ((name, make(child, inner + name, made)) for name, child in spec["children"].items())
+        made[path] = nn.Sequential(OrderedDict(children))
+    else:
+        made[path] = _layer(kind, spec)
+    return made[path]
 
-        return nn.Sequential(OrderedDict((name, make(child)) for name, child in spec["children"].items()))
-    slots = {slot: spec.pop(slot) for slot in ("wq", "iq", "oq") if slot in spec}
-    mask = spec.pop("mask", False)
-    module: Any = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in spec.items()})
-    if mask:
+
+def _layer(kind: Any, spec: Spec) -> nn.Module:
+    slots = {slot: spec[slot] for slot in ("wq", "iq", "oq") if slot in spec}
+    arguments = {k: v for k, v in spec.items() if k not in (*slots, "type", "mask")}
+    module = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
+    if spec.get("mask"):
         module.mask = torch.ones_like(module.weight, dtype=torch.bool)
     if "wq" in slots:
         module.wq = quantizers.make_weight(module.weight, slots["wq"])
@@ -107,27 +148,49 @@ def make(spec: Spec) -> nn.Module:
     return module
 
 
-def restore(fresh: nn.Module, specs: dict[str, Spec], tensors: dict[str, Tensor]) -> nn.Module:
-    """Rebuild: put every spec's subtree into a fresh build, then load all tensors strictly; what it froze stays so."""
+def restore(
+    fresh: nn.Module, specs: dict[str, Spec], tensors: dict[str, Tensor], tied: Sequence[Sequence[str]] = ()
+) -> nn.Module:
+    """Rebuild: put every spec's subtree into a fresh build, then load all tensors strictly; what it froze stays so.
+
+    tied: names of parameters that are one (`ties.ties`). Errors: BadArtifact.
+    """
     model = layers.own(fresh)
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    for path, spec in specs.items():
-        if not path:
-            model = make(spec)
-            continue
-        parent, _, name = path.rpartition(".")
-        model.get_submodule(parent).register_module(name, make(spec))
+    model = _rebuilt(model, specs)
     _resize_bare_parameters(model, tensors)
     masks = {f"{path}.mask" for path in layers.weighted(model)} & set(tensors)
     try:
         model.load_state_dict({k: v for k, v in tensors.items() if k not in masks}, strict=True, assign=True)
     except RuntimeError as e:
         raise BadArtifact(f"weights do not fit the structure: {' '.join(str(e).split())}") from None
+    left = sorted(set(tensors) - masks - set(model.state_dict()))  # an empty slot hides its tensors from torch
+    if left:
+        raise BadArtifact(f"weights do not fit the structure: it has no place for '{left[0]}'; pack the model again")
+    ties.tie(model, tied)
     for path, module in layers.weighted(model).items():
         if module.mask is not None:
             module.mask = tensors.get(f"{path}.mask", module.weight.detach() != 0)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.is_floating_point() and name not in frozen)
+    return model
+
+
+def _rebuilt(model: nn.Module, specs: dict[str, Spec]) -> nn.Module:
+    """With every spec's subtree in its place: wherever the build has what stood at its path, but for other specs'."""
+    made = dict(model.named_modules(remove_duplicate=False))
+    homes: dict[int, list[str]] = {}
+    for path, module in made.items():
+        if not any(path.startswith(f"{spec}.") for spec in specs):  # that one leaves with what is around it
+            homes.setdefault(id(module), []).append(path)
+    places = {paths[0]: paths for paths in homes.values()}
+    for path, spec in specs.items():
+        new = make(spec, path, made)
+        if not path:
+            return new
+        for home in (path, *(p for p in places.get(path, ()) if p not in specs)):
+            parent, _, name = home.rpartition(".")
+            model.get_submodule(parent).register_module(name, new)
     return model
 
 

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lessen.core.errors import Diverged
+from lessen.core.errors import BadField, Diverged
 from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.ops import augment, chance, devices, layers, modes, optimizers, schedules
 from lessen.ops.averages import Average, clones
 from lessen.ops.checkpoints import Checkpoint
+from lessen.ops.graph import failing_layer
 from lessen.ops.training_plan import Batch, Plan, batch_count, mix_seeds
 
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -36,12 +37,15 @@ def fit(
     `loss(model, batch)` gives the scalar to minimize; each of `hooks` is called as `hook(model, step)` after every
     optimizer step, from 1. Neither may keep state: a run that resumes from `run.checkpoint` would not find it.
     It resumes where plan, data, seed, first weights, the loss's name, `run.done` and `run.step` are as they were.
-    Errors: Diverged when the loss is not finite.
+    Errors: Diverged when the loss is not finite; before any step Refused for 16-bit weights, and BadField for `sizes`
+    that the model cannot take.
 
     >>> fit(task.build("resnet8"), task, Plan(epochs=10), Run())  # doctest: +SKIP
     """
     if plan.epochs == 0 or (plan.span and plan.span[0] == plan.span[1]):
         return model
+    layers.refuse_16_bits(model)
+    _check_sizes(model, task, plan)
     home = next(model.parameters()).device
     with modes.training(model) as wake:
         loop = _Loop(model, task, plan, run, loss, tuple(hooks))
@@ -58,6 +62,17 @@ def resized(x: Tensor, side: int) -> Tensor:
     if tuple(x.shape[2:]) == (side, side):
         return x
     return nn.functional.interpolate(x, (side, side), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _check_sizes(model: nn.Module, task: Task, plan: Plan) -> None:
+    """Errors: BadField, naming the first size at which a sample does not go through the model, and where."""
+    x = task.inputs(task.split("train").x[:1]).to(next(model.parameters()).device)
+    for side in dict.fromkeys(plan.sizes):
+        if failure := failing_layer(model, resized(x, side)):
+            raise BadField(
+                f"sizes = {plan.sizes} holds {side}, but the model cannot take images of {side} px: {failure}; "
+                "leave it out, or average over pixels before the first Linear layer"
+            )
 
 
 class _Loop:

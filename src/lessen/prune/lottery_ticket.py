@@ -56,7 +56,7 @@ class LotteryTicket(Technique):
         import torch
 
         from lessen.models.pristine import compressed, text
-        from lessen.ops import layers, sparsity
+        from lessen.ops import sparsity, ties
 
         if run.done or compressed(model):
             before = run.done[-1] if run.done else "a compression"
@@ -77,7 +77,8 @@ class LotteryTicket(Technique):
             trial.play()
         ticket = trials[0].ticket
         run.history.extend(trials[0].history)
-        run.details.update(sparsity.account(layers.weighted(ticket)))
+        run.details.update(sparsity.account(ties.once(ticket)))
+        run.notes += sparsity.left_dense(ticket)
         run.details["given_model_score"] = task.evaluate(model, "validation")
         run.details["curves"] = [curve for trial in trials for curve in trial.curves]
         self._judge(trials, task, run)
@@ -159,7 +160,7 @@ class _Trial:
 
     def play(self) -> None:
         """Train the dense net; prune, rewind and train in rounds; then the ticket's masks on other first weights."""
-        from lessen.ops import layers, sparsity
+        from lessen.ops import sparsity, ties
 
         asked, early = self.asked, self.asked.rewind_epoch
         net = self._fresh(self.seed)
@@ -169,7 +170,7 @@ class _Trial:
         self.right["dense"] = self._answers(net)
         for i in range(1, asked.rounds + 1):
             share = 1 - (1 - asked.sparsity) ** (i / asked.rounds)
-            weights = layers.weighted(net)
+            weights = ties.once(net)
             if asked.scope == "global":
                 masks = sparsity.global_masks(weights, share, asked.floor)
             else:
@@ -188,13 +189,11 @@ class _Trial:
             return layers.own(self.task.build(self.builder)).to(self.device)
 
     def _masked(self, net: nn.Module, masks: dict[str, Tensor], state: dict[str, Tensor] | None = None) -> nn.Module:
-        from lessen.ops import layers
+        from lessen.ops import sparsity
 
         if state is not None:
             net.load_state_dict(state)
-        for path, layer in layers.weighted(net).items():
-            if not masks[path].all():  # a mask of ones would only cost bytes
-                layer.set_mask(masks[path])
+        sparsity.install(net, masks)
         return net
 
     def _train(self, net: nn.Module, arm: str, first: int, end: int) -> list[Any]:

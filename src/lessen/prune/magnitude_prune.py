@@ -66,23 +66,20 @@ class MagnitudePrune(Technique):
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch
 
-        from lessen.ops import layers, saliency, sparsity, train, training_plan
+        from lessen.ops import layers, saliency, sparsity, ties, train, training_plan
 
-        weights = layers.weighted(layers.own(model))
+        weights = ties.once(layers.own(model))
         if not weights:
             raise Refused("MagnitudePrune finds no convolution or linear layer in this model; prune one that has some")
-        self._check(tuple(weights))
+        self._check(tuple(weights), {path: first for first, *tied in ties.tied_layers(model) for path in tied})
         sparsity.refuse_signs(weights, "MagnitudePrune")
         goal = sparsity.Goal(self.sparsity, self.threshold, self.scope, self.floor, self.layers)
         seed, start = torch.initial_seed(), sparsity.zeros(weights)
 
         def prune(model: nn.Module, done: float) -> None:
             """Go to the share `done` of the way; decided by the weights, `start` and the seed alone."""
-            weights = layers.weighted(model)
             scores = saliency.scores(model, self.criterion, task, seed)
-            for path, mask in goal.masks(weights, scores, done, start).items():
-                if not mask.all():  # a mask of ones would only cost bytes
-                    weights[path].set_mask(mask)
+            sparsity.install(model, goal.masks(ties.once(model), scores, done, start))
 
         plan = train.Plan.of(self)
         steps = training_plan.step_count(task, plan) if self.epochs else 0
@@ -91,12 +88,16 @@ class MagnitudePrune(Technique):
             prune(model, updates[0])
         train.fit(model, task, plan, run, hooks=[lambda m, step: prune(m, updates[step]) if step in updates else None])
         run.details.update(sparsity.account(weights))
+        run.notes += sparsity.left_dense(model)
         if self.ramp != "one-shot":
             run.details["ramp"] = [[step, done] for step, done in updates.items()]
         return model
 
-    def _check(self, paths: tuple[str, ...]) -> None:
-        """Errors: BadField for fields that contradict each other, UnknownName for a layer that is not there."""
+    def _check(self, paths: tuple[str, ...], tied: dict[str, str]) -> None:
+        """Errors: BadField for fields that contradict each other, UnknownName for a layer that is not there.
+
+        tied: path of a layer -> of the earlier one whose weight it has.
+        """
         if self.threshold and self.sparsity:
             raise BadField(
                 f"MagnitudePrune.threshold = {self.threshold:g} beside sparsity = {self.sparsity:g} says two amounts; "
@@ -114,6 +115,10 @@ class MagnitudePrune(Technique):
             )
         named = [path for path, _ in self.layers]
         for path in named:
+            if path in tied:
+                raise BadField(
+                    f"MagnitudePrune.layers names '{path}', which has the weight of '{tied[path]}'; name that one"
+                )
             if path not in paths:
                 raise UnknownName("layer in MagnitudePrune.layers", path, paths)
             if named.count(path) > 1:

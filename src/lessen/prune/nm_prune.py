@@ -35,7 +35,7 @@ class NMPrune(Technique):
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         import torch
 
-        from lessen.ops import layers, saliency, sparsity
+        from lessen.ops import layers, saliency, sparsity, ties
 
         if self.n > self.m:
             raise BadField(f"NMPrune.n = {self.n} of m = {self.m} is no share; set n to at most {self.m}")
@@ -46,11 +46,10 @@ class NMPrune(Technique):
             if path not in weights:
                 raise UnknownName("layer in NMPrune.whole", path, weights)
         sparsity.refuse_signs(weights, "NMPrune")
-        chosen = {path: layer for path, layer in weights.items() if path not in self.whole}
+        whole = {id(weights[path].weight) for path in self.whole}
+        chosen = {path: layer for path, layer in ties.once(model).items() if id(layer.weight) not in whole}
         scores = saliency.scores(model, self.criterion, task, torch.initial_seed())
-        for path, mask in sparsity.group_masks(chosen, self.n, self.m, scores).items():
-            if not mask.all():  # a mask of ones would only cost bytes
-                chosen[path].set_mask(mask)
+        sparsity.install(model, sparsity.group_masks(chosen, self.n, self.m, scores))
         rest = {path: layer.weight[0].numel() % self.m for path, layer in chosen.items()}
         odd = {path: r for path, r in rest.items() if r}
         if odd:
@@ -60,5 +59,6 @@ class NMPrune(Technique):
                 f"{len(odd)} of {len(chosen)} layers end in a group shorter than {self.m}, down to {least}; "
                 f"it keeps {self.n} at most as well"
             )
-        run.details.update(sparsity.account(weights))
+        run.details.update(sparsity.account(ties.once(model)))
+        run.notes += sparsity.left_dense(model)
         return model

@@ -20,4 +20,4 @@ class BFloat16(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops.halves import halve
 
-        return halve(model, run, "BFloat16", "bfloat16")
+        return halve(model, task, run, "BFloat16", "bfloat16")

@@ -36,6 +36,8 @@ class DynamicInt8(Technique):
         plan = insertion.Plan.of(self, bits=dict.fromkeys(linear, 8), activations=None)
         insertion.quantize(model, task, run, plan)
         for path, layer in linear.items():
+            if layer.wq is None:
+                continue  # the model's code does not run it
             if layer.iq is not None:
                 run.notes.append(f"'{path}' keeps the calibrated range of its input")
             elif getattr(layer.wq, "group", 0) or getattr(layer.wq, "zero", None) is not None:

@@ -20,4 +20,4 @@ class Float16(Technique):
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
         from lessen.ops.halves import halve
 
-        return halve(model, run, "Float16", "float16")
+        return halve(model, task, run, "Float16", "float16")

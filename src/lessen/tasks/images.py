@@ -87,7 +87,8 @@ class ImageTask(Task):
         return models.prepare(built, lambda: self.inputs(self._splits["train"].x[:PREPARING]))
 
     def copy(self, model: nn.Module) -> nn.Module:
-        return copy.deepcopy(model)
+        computed = (v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf)
+        return copy.deepcopy(model, {id(v): v.detach().clone() for v in computed})  # torch copies leaves alone
 
     @contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
