@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -66,8 +66,7 @@ def measure(
     notes = _fit(artifact, task)
     with tempfile.TemporaryDirectory(prefix="lessen-measure-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
-        names: tuple[SplitName, ...] = ("validation", "test")
-        splits = {name: files for name in names if (files := _store(task, name, folder))}
+        splits = _stored(task, folder)
         if "test" not in splits:
             raise BadData(f"task '{task.text}' has no test samples to measure on; give it a test split")
         found = _answer(artifact, target, splits, predictions, folder, task.scored_by != TOP1)
@@ -105,7 +104,13 @@ def _fit(artifact: Artifact, task: Task) -> tuple[str, ...]:
     return ()
 
 
-def _store(task: Task, name: Any, folder: Path) -> SplitFiles | None:
+def _stored(task: Task, folder: Path) -> dict[SplitName, SplitFiles]:
+    """Files of the splits that are measured, but for empty ones."""
+    names: tuple[SplitName, ...] = ("validation", "test")
+    return {name: files for name in names if (files := _store(task, name, folder))}
+
+
+def _store(task: Task, name: SplitName, folder: Path) -> SplitFiles | None:
     """Write a split as the model takes it, a chunk at a time; None when it is empty."""
     split = task.split(name)
     if not len(split.y):

@@ -25,7 +25,7 @@ def own(task: Task, name: SplitName, outputs: np.ndarray) -> Score:
     """`task.score` of a file's outputs (n, classes) for a split, with the 95 % interval of a percentile bootstrap.
 
     That is 1,000 resamples of the samples (Efron 1979), drawn with seed 0; those without a score, as where a class is
-    absent, are left out.
+    absent, are left out. It sees no more than these samples show: of answers that are all right it has no width.
 
     Where outputs are not all finite, a surely wrong answer stands in their place: no score counts them as right.
     Errors: LessenError for a score that fails or is no number from 0 to 1.

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 from lessen.artifact.runtimes import Session, open_session
 from lessen.core.record import Latency, Row
+from lessen.core.task import SplitName
 from lessen.measure.machine import PeakMemory, pin
 from lessen.measure.timing import alternate, latency
 
@@ -36,7 +37,7 @@ class AnswersJob(Row):
     files: tuple[Path, ...]
     runtime: str
     threads: int
-    splits: dict[str, SplitFiles]
+    splits: dict[SplitName, SplitFiles]
     memory_batch: int
     predictions: Path | None = None  # npz for the answers to the split "test"
     outputs: Path | None = None  # folder for SPLIT-outputs.npy (n, classes) float32, where the parent scores them

@@ -28,7 +28,7 @@ PREPARING = 5_000  # training images that a model may be started from
 
 
 class ImageTask(Task):
-    """Any image data set as a task; a function of yours may return one.
+    """Any image data set as a task; a function of yours may return one, also of a class with a `score` of its own.
 
     >>> images = Images(x, y, test_x, test_y, classes=("cat", "dog"))
     >>> ImageTask(images, Settings(crop=4, flip=True)).split("train").x.dtype
