@@ -66,8 +66,8 @@ def resized(x: Tensor, side: int) -> Tensor:
 
 def _check_sizes(model: nn.Module, task: Task, plan: Plan) -> None:
     """Errors: BadField, naming the first size at which a sample does not go through the model, and where."""
-    x = task.inputs(task.split("train").x[:1]).to(next(model.parameters()).device)
     for side in dict.fromkeys(plan.sizes):
+        x = task.inputs(task.split("train").x[:1]).to(next(model.parameters()).device)
         if failure := failing_layer(model, resized(x, side)):
             raise BadField(
                 f"sizes = {plan.sizes} holds {side}, but the model cannot take images of {side} px: {failure}; "
