@@ -101,7 +101,7 @@ def test_outputs_that_are_no_numbers_are_never_right(other_task) -> None:
     task = other_task(score=balanced, scored_by="balanced", split=lambda name: Split(x, y))
     assert scoring.own(task, "test", x).value == 0.25
     assert settled(torch.from_numpy(x), torch.from_numpy(y)).argmax(1).tolist() == [1, 1, 0, 1]
-    assert ImageTask(images(), Settings()).score(torch.from_numpy(x), torch.from_numpy(y)) == 0.25
+    assert Task.score(task, settled(torch.from_numpy(x), torch.from_numpy(y)), torch.from_numpy(y)) == 0.25
 
 
 def test_outputs_that_are_no_numbers_count_as_wrong_in_training_too() -> None:

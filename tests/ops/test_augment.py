@@ -124,6 +124,34 @@ def test_mixup_weights_follow_the_beta_law() -> None:
     assert abs(weights.var() - 1 / (4 * (2 * 0.5 + 1))) < 0.01
 
 
+def test_cutmix_puts_a_box_of_another_sample_into_each() -> None:
+    x = torch.arange(200.0)[:, None, None, None].expand(200, 3, 12, 8)
+    mixed, other, kept = augment.cutmix(x, 1.0, seed())
+    assert sorted(other.tolist()) == list(range(200))
+    for i in range(200):
+        box = mixed[i, 0] != i
+        assert (mixed[i] == mixed[i, :1]).all() and (mixed[i, 0][box] == other[i]).all()
+        if other[i] != i:
+            assert kept[i] == pytest.approx(1 - box.float().mean().item(), abs=1e-6)
+        rows, columns = box.any(1).nonzero().flatten(), box.any(0).nonzero().flatten()
+        assert box.sum() == len(rows) * len(columns)  # one box, without holes
+        assert not len(rows) or int(rows[-1] - rows[0]) + 1 == len(rows)
+    assert len(kept.unique()) > 30
+
+
+def test_cutmix_has_boxes_of_every_size_anywhere_in_the_asked_share_of_samples() -> None:
+    x = torch.arange(8000.0)[:, None, None, None].expand(8000, 1, 32, 32)
+    mixed, other, kept = augment.cutmix(x, 0.25, seed())
+    box = mixed[:, 0] == other[:, None, None]
+    changed = box.flatten(1).any(1)
+    assert changed.float().mean() == pytest.approx(0.25, abs=0.02)
+    # a side s leaves s - s^2/4 within the image on average, and s^2 is even: E[(s - s^2/4)^2] = 1/2 - 1/5 + 1/48
+    assert 1 - kept[changed].mean().item() == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.02)
+    assert augment.cutmix(x, 0.0, seed())[2].eq(1).all() and torch.equal(augment.cutmix(x, 0.0, seed())[0], x)
+    at = box[changed].float().mean(0)
+    torch.testing.assert_close(at, at.flip(0), rtol=0, atol=0.06)
+
+
 def test_loss_is_linear_in_mixed_targets() -> None:
     logits, a, b = torch.randn(6, 4, generator=seed()), torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1] * 6)
     shares = 0.3 * torch.eye(4)[a] + 0.7 * torch.eye(4)[b]
@@ -143,6 +171,7 @@ CHANGES = {
     "crop": lambda x, g: augment.crop(x, 2, g),
     "flip": augment.flip,
     "cutout": lambda x, g: augment.cutout(x, 3, g),
+    "cutmix": lambda x, g: augment.cutmix(x, 0.7, g)[0],
     "jitter": lambda x, g: augment.jitter(x, 0.4, g),
 }
 

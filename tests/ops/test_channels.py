@@ -183,11 +183,11 @@ def test_sorting_channels_leaves_the_outputs_unchanged() -> None:
         shadow = layers.plain(model)
         groups, _ = channel_groups.find(channel_groups.dependencies(shadow, x.double()), model)
         found = channel_scores.scores(shadow, groups, "l2", None)
-        moved = model
+        moved = copy.deepcopy(model)
         for group, scores in zip(groups, found, strict=True):
             assert scores is not None
             order = scores.argsort(descending=True)
-            moved = channel_cuts.permuted(moved, group, order)
+            channel_cuts.permute(moved, group, order)
             same = torch.equal(moved.get_submodule(group.path).weight, model.get_submodule(group.path).weight)
             assert same == torch.equal(order, torch.arange(group.n))
         assert len(groups) >= 3

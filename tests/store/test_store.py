@@ -186,3 +186,22 @@ def test_a_folder_that_cannot_be_written_is_read(tmp_path, monkeypatch, text):
         assert store.trials() == [trial()] and len(opened) == 2
         with pytest.raises(BadStudy, match="readonly database; see whether its folder may be written"):
             store.add(trial(seed=1))
+
+
+def test_rows_that_wait_beside_a_file_that_cannot_be_written_are_not_left_out(tmp_path, monkeypatch):
+    path = tmp_path / "study.db"
+    with Store(path) as store:
+        store.add(trial())
+        kept = path.with_name("study.db-wal").read_bytes()
+    path.with_name("study.db-wal").write_bytes(kept)
+    opened = []
+
+    def read_only(name, **kwargs):
+        opened.append(name)
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    assert kept
+    with pytest.raises(BadStudy, match="unable to open database file; see whether its folder may be written"):
+        Store(path).trials()
+    assert opened == [str(path)]

@@ -84,7 +84,7 @@ def test_final_trains_on_train_and_validation_and_says_so(images: Images) -> Non
     "change",
     [
         {"seed": 1}, {"validation": 50}, {"limit": 60}, {"crop": 2}, {"flip": True}, {"cutout": 3},
-        {"jitter": 0.1}, {"mixup": 0.2}, {"edge": "zero"}, {"jittered": 0.1},
+        {"jitter": 0.1}, {"mixup": 0.2}, {"cutmix": 0.5}, {"edge": "zero"}, {"jittered": 0.1},
     ],
 )  # fmt: skip
 def test_fingerprint_changes_with_every_setting(images: Images, change: dict[str, Any]) -> None:
@@ -169,6 +169,23 @@ def test_mix_gives_shares_that_loss_takes(images: Images) -> None:
     torch.testing.assert_close(shares.sum(1), torch.ones(12))
     assert not torch.equal(mixed, x)
     assert task.loss(torch.zeros(12, 3), shares).item() == pytest.approx(np.log(3))
+
+
+def test_cutmix_gives_each_class_its_share_of_the_pixels(images: Images) -> None:
+    y = torch.arange(30) % 3
+    x = y.float()[:, None, None, None].expand(30, 3, 8, 8)  # each pixel shows its class
+    mixed, shares = ImageTask(images, Settings(cutmix=0.5)).mix(x, y, torch.Generator().manual_seed(0))
+    for k in range(3):
+        torch.testing.assert_close(shares[:, k], (mixed[:, 0] == k).flatten(1).float().mean(1))
+    assert 5 < (shares.amax(1) < 1).sum() < 25
+
+
+def test_cutmix_behind_mixup_blends_what_is_blended(images: Images) -> None:
+    x = torch.eye(3)[torch.arange(30) % 3][:, :, None, None].expand(30, 3, 8, 8)  # each channel shows a class's share
+    task = ImageTask(images, Settings(mixup=0.4, cutmix=1.0))
+    mixed, shares = task.mix(x, torch.arange(30) % 3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(shares, mixed.mean((2, 3)))
+    assert len(shares.unique()) > 20
 
 
 class Known(nn.Module):

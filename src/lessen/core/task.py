@@ -53,7 +53,7 @@ class Task(ABC):
         """Stored samples -> randomly changed model inputs, for training; batched, on x's device."""
 
     def mix(self, x: Any, y: Any, generator: Any) -> tuple[Any, Any]:
-        """Augmented inputs and their targets blended among themselves (mixup); by default as they are."""
+        """Augmented inputs and their targets blended among themselves (mixup, CutMix); by default as they are."""
         return x, y
 
     @abstractmethod
@@ -61,12 +61,12 @@ class Task(ABC):
         """The scalar to minimize."""
 
     def score(self, outputs: Any, y: Any) -> float:
-        """Share of right answers, between 0 and 1; outputs (n, classes) that are not all finite are no answer.
+        """Share of right answers, between 0 and 1, of outputs (n, classes), which are all finite.
 
-        A task may have its own: between 0 and 1, higher is better. Everything that chooses and reports goes by it.
+        A task may have its own: between 0 and 1, higher is better. Everything that chooses and reports goes by it,
+        and puts a surely wrong answer in the place of one that is not finite before it asks.
         """
-        finite = (outputs - outputs == 0).all(1)  # neither infinite nor NaN, in torch and NumPy alike
-        return float(((outputs.argmax(1) == y) & finite).sum()) / len(y)
+        return float((outputs.argmax(1) == y).sum()) / len(y)
 
     @property
     def scored_by(self) -> str:

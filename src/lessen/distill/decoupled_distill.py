@@ -22,7 +22,7 @@ class DecoupledDistill(Technique):
     """Trains on hard * cross-entropy + w * T^2 (alpha * KL of true class or not + beta * KL among the other classes).
 
     w rises in a line from 0 to 1 over the first `rise` of the epochs. Published: alpha 1, beta 6 to 8, T 4, a rise of
-    20 of 240 epochs. Of blended labels (mixup) the largest share is the true class.
+    20 of 240 epochs. Of blended labels (mixup, CutMix) the largest share is the true class.
     """
 
     paper: ClassVar[str] = "Zhao et al. 2022, arXiv:2203.08679"

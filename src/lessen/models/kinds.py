@@ -23,7 +23,7 @@ from lessen.ops.modes import evaluating
 if TYPE_CHECKING:
     from torch import nn
 
-SLOTS = ("mask", "wq", "iq", "oq")
+CHANGES = ("mask", *layers.SLOTS)
 ROLES = ("first", "inner", "last")
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ def _unknown(model: nn.Module, fresh: nn.Module) -> str:
         known = {} if old is None or type(old) not in structure.ARGUMENTS else structure.describe(old, path)
         if known.get("type") != spec["type"]:
             return f"'{path or 'the model'}' is a {spec['type']} that its builder does not make"
-        if any(spec[k] != v for k, v in known.items() if k not in SLOTS):
+        if any(spec[k] != v for k, v in known.items() if k not in CHANGES):
             return f"'{path}' was cut to another shape"
     return ""
 

@@ -31,7 +31,7 @@ def compressed(model: nn.Module) -> bool:
         except BadArtifact:  # a part that no spec can describe, so not one of its builder's
             return True
     own = layers.sites(layers.own(model)).values()
-    return any(getattr(site, slot, None) is not None for site in own for slot in ("mask", "wq", "iq", "oq"))
+    return any(getattr(site, slot, None) is not None for site in own for slot in ("mask", *layers.SLOTS))
 
 
 def refuse_fresh(technique: str, model: nn.Module, run: Run, other: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -13,7 +12,8 @@ import torch
 from torch import nn
 
 from lessen.core.errors import BadField, LessenError, UnknownName
-from lessen.ops import layers
+from lessen.ops import chance, layers
+from lessen.ops.modes import evaluating
 
 
 def build_users(name: str, args: dict[str, Any], shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -64,21 +64,16 @@ def _try(name: str, model: nn.Module, shape: tuple[int, ...], classes: int) -> N
     """
     if halves := layers.of_16_bits(model):
         raise BadField(f"the model of '{name}' has 16-bit weights ({halves}); call .float() on it before you return it")
-    was = {module: module.training for module in model.modules()}
-    try:
-        _forward(name, model.eval(), torch.zeros(1, *shape), classes)
-        with _moving_nothing(model):
-            _forward(name, model.train(), torch.zeros(2, *shape), classes)
-    finally:
-        for module, training in was.items():
-            module.training = training
+    with evaluating(model), _moving_nothing(model):
+        _forward(name, model, torch.zeros(1, *shape), classes)
+        _forward(name, model.train(), torch.zeros(2, *shape), classes)
 
 
 def _forward(name: str, model: nn.Module, x: torch.Tensor, classes: int) -> None:
     several = "two samples" if model.training else "a sample"
     mode = " in training" if model.training else ""
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad():
             y = model(x)
     except Exception as e:  # whatever the user's forward raises
         raise BadField(
@@ -92,13 +87,13 @@ def _forward(name: str, model: nn.Module, x: torch.Tensor, classes: int) -> None
 
 @contextmanager
 def _moving_nothing(model: nn.Module) -> Iterator[None]:
-    """Afterwards running statistics, and Python's own random numbers, are as they were."""
+    """Afterwards running statistics, and the state of every random number generator, are as they were."""
     buffers = [(m._buffers, k, b, b.clone()) for m in model.modules() for k, b in m._buffers.items() if b is not None]
-    state = random.getstate()
+    kept = chance.state(torch.device("cpu"))
     try:
         yield
     finally:
-        random.setstate(state)
+        chance.restore(kept)
         for home, key, buffer, value in buffers:
             home[key] = buffer.copy_(value)
 

@@ -1,7 +1,8 @@
 """Random changes of image batches as tensor code on the batch's device, from an explicit generator.
 
 Each takes x (n, c, h, w) uint8 and gives uint8 back, drawing once per image; `normalize` is the one step to
-float32. The generator may live on the CPU while x is on an accelerator: both then see the same draws.
+float32, and `mixup` and `cutmix`, which blend samples, come behind it. The generator may live on the CPU while x is on
+an accelerator: both then see the same draws.
 """
 
 from __future__ import annotations
@@ -75,6 +76,31 @@ def mixup(x: Tensor, y: Tensor, alpha: float, generator: Generator) -> tuple[Ten
     weight = float(draws.beta(alpha, alpha))
     other = torch.randperm(len(x), generator=generator, device=generator.device).to(x.device)
     return torch.lerp(x[other], x, weight), y, y[other], weight
+
+
+def cutmix(x: Tensor, probability: float, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Put a box of another sample of the batch into each with this probability (Yun et al. 2019, arXiv:1905.04899).
+
+    x: (n, c, h, w). Each sample has a box of its own, of a share of the image drawn evenly (their alpha of 1) and of
+    the image's proportions, whose centre is anywhere, so that some of it may lie outside. Returns (x, other, kept):
+    the sample (n,) int64 that each box is from, and the share (n,) of its pixels that each sample keeps; the loss is
+    kept * loss(y) + (1 - kept) * loss(y[other]).
+    """
+    n, _, h, w = x.shape
+    side = _uniform((n,), 0, 1, generator).sqrt() * (_uniform((n,), 0, 1, generator) < probability)
+    middle = _integers((n,), 0, h - 1, generator), _integers((n,), 0, w - 1, generator)
+    rows, columns = (_span(at, side, size) for at, size in zip(middle, (h, w), strict=True))
+    box = (rows[:, :, None] & columns[:, None, :]).to(x.device)
+    other = torch.randperm(n, generator=generator, device=generator.device).to(x.device)
+    return torch.where(box[:, None], x[other], x), other, 1 - box.flatten(1).float().mean(1)
+
+
+def _span(middle: Tensor, side: Tensor, size: int) -> Tensor:
+    """(n, size) bool: the positions within round(side * size) about each middle."""
+    length = (side * size).round().long()
+    start = (middle - length // 2)[:, None]
+    at = torch.arange(size, device=middle.device)
+    return (at >= start) & (at < start + length[:, None])
 
 
 def normalize(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:

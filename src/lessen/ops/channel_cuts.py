@@ -56,15 +56,8 @@ def _leaving(groups: Sequence[Coupled], gone: Gone) -> dict[tuple[str, int], set
     return entries
 
 
-def permuted(model: nn.Module, group: Coupled, order: Tensor) -> nn.Module:
-    """A copy whose group has its units in this order (n,), in producers and readers alike: the outputs stay."""
-    other = copy.deepcopy(model)
-    permute(other, group, order)
-    return other
-
-
 def permute(model: nn.Module, group: Coupled, order: Tensor) -> None:
-    """The same in place."""
+    """Put the group's units in this order (n,), in place, in producers and readers alike: the outputs stay."""
     for m in group.members:
         width = _width(model, m.path, m.dim)
         index = torch.arange(width)

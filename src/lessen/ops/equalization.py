@@ -161,7 +161,7 @@ def _columns(second: layers.Conv2d | layers.Linear, channels: int) -> Tensor:
 def _plain(chain: Chain, modules: dict[str, nn.Module]) -> bool:
     """Float layers, and a norm with weights of its own."""
     first, second, norm = modules[chain.first], modules[chain.second], modules[chain.norm] if chain.norm else None
-    slots = [getattr(m, slot, None) for m in (first, second, norm) for slot in ("wq", "iq", "oq")]
+    slots = [getattr(m, slot, None) for m in (first, second, norm) for slot in layers.SLOTS]
     return all(slot is None for slot in slots) and (norm is None or norm.weight is not None)
 
 

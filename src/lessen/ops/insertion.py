@@ -22,7 +22,6 @@ from lessen.ops.graph import input_readers, quantizer_places
 from lessen.ops.modes import evaluating
 from lessen.ops.watching import Place, watching
 
-SLOTS = ("wq", "iq", "oq")
 RUN = 64  # training samples that show which quantizers a model's code runs: branches may depend on the data
 
 
@@ -77,7 +76,7 @@ def take_out_idle(model: nn.Module, task: Task, run: Run) -> None:
     places: dict[Place, tuple[str, str]] = {
         ("in", f"{path}.{slot}" if path else slot): (path, slot)
         for path, site in layers.sites(model).items()
-        for slot in SLOTS
+        for slot in layers.SLOTS
         if getattr(site, slot, None) is not None
     }
     called: set[Place] = set()

@@ -26,6 +26,8 @@ from lessen.ops.quantizers import WeightQuantizer as WeightQuantizer
 from lessen.ops.sign_quantizers import SignActivations as SignActivations
 from lessen.ops.sign_quantizers import SignWeights as SignWeights
 
+SLOTS = ("wq", "iq", "oq")  # where a layer may carry a quantizer: of its weight, its input, its output
+
 
 class _Site(nn.Module):
     """A layer that produces a tensor: it may carry an output quantizer."""
@@ -228,7 +230,7 @@ def plain(model: nn.Module) -> nn.Module:
                 effective = module.effective_weight().detach().clone()
             module.weight = nn.Parameter(effective)
             module._buffers["mask"] = None
-        for slot in ("wq", "iq", "oq"):
+        for slot in SLOTS:
             if isinstance(module, _Site) and slot in module._modules:
                 module._modules[slot] = None
         if type(module) in NN:

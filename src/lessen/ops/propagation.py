@@ -100,7 +100,7 @@ def quantized_stages(model: nn.Module, found: Sequence[Stage]) -> list[Stage]:
     """Those that hold a quantizer."""
     return [
         stage for stage in found
-        if any(getattr(model.get_submodule(p), slot, None) is not None for p in stage for slot in ("wq", "iq", "oq"))
+        if any(getattr(model.get_submodule(p), slot, None) is not None for p in stage for slot in layers.SLOTS)
     ]  # fmt: skip
 
 

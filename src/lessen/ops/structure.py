@@ -105,7 +105,7 @@ def describe(module: nn.Module, path: str = "", met: dict[int, str] | None = Non
         spec["bias"] = module.bias is not None
     if isinstance(module, layers.Conv2d | layers.Linear):
         spec["mask"] = module.mask is not None
-    for slot in ("wq", "iq", "oq"):
+    for slot in layers.SLOTS:
         quantizer = getattr(module, slot, None)
         if quantizer is not None:
             spec[slot] = quantizer.spec()
@@ -135,7 +135,7 @@ def make(spec: Spec, path: str = "", made: dict[str, nn.Module] | None = None) -
 
 
 def _layer(kind: Any, spec: Spec) -> nn.Module:
-    slots = {slot: spec[slot] for slot in ("wq", "iq", "oq") if slot in spec}
+    slots = {slot: spec[slot] for slot in layers.SLOTS if slot in spec}
     arguments = {k: v for k, v in spec.items() if k not in (*slots, "type", "mask")}
     module = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
     if spec.get("mask"):

@@ -86,10 +86,10 @@ def teach(
     taught = Taught(student, aids) if any(True for _ in aids.state_dict()) else student
 
     def loss(module: nn.Module, batch: train.Batch) -> Tensor:
-        known = shown(batch)  # first: what the student keeps for its gradient would be in the way
+        told = shown(batch)  # first: what the student keeps for its gradient would be in the way
         with seen(student, paths) as features:
             logits = module(batch.x)
-        return lesson(View(logits, tuple(features[path].float() for path in paths)), known, batch, aids)
+        return lesson(View(logits, tuple(features[path].float() for path in paths)), told, batch, aids)
 
     known = checkpoints.weights_digest(*teachers.values()) if run.checkpoint else ""
     loss.__qualname__ = f"teach:{getattr(lesson, '__qualname__', 'lesson')}:{known}"  # names the checkpoint

@@ -110,11 +110,16 @@ class Store:
             try:
                 self._connection = self._connect(str(self.path))
             except sqlite3.OperationalError as e:
-                if str(e) not in READ_ONLY or not self.path.is_file():
+                if str(e) not in READ_ONLY or not self.path.is_file() or self._rows_beside():
                     raise
                 # beside the file readers write one that they share; where they cannot, nobody can change it either
                 self._connection = self._connect(f"file:{quote(str(self.path.absolute()))}?immutable=1")
         return self._connection
+
+    def _rows_beside(self) -> bool:
+        """Whether rows wait in the log beside the file (-wal), which a reader of the file alone would miss."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return log.is_file() and log.stat().st_size > 0
 
     def _connect(self, name: str) -> sqlite3.Connection:
         db = sqlite3.connect(name, timeout=30, isolation_level=None, uri=name.startswith("file:"))

@@ -42,6 +42,7 @@ class Settings(BaseModel):
         float, Range("validation and test images vary so, once and for all; training images do not", 0.0, 1.0)
     ] = 0.0
     mixup: Annotated[float, Range("alpha of the Beta law that blends training images; 0 is off", 0.0, 8.0)] = 0.0
+    cutmix: Annotated[float, Range("share of training images that get a box of another; 0 is off", 0.0, 1.0)] = 0.0
 
     def __init__(self, **fields: Any) -> None:
         try:

@@ -64,12 +64,21 @@ class ImageTask(Task):
         return self.inputs(x)
 
     def mix(self, x: Tensor, y: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Mixup after `augment`: blended inputs, and targets (n, classes) that `loss` takes; unchanged when off."""
-        if not self.settings.mixup:
+        """Mixup and CutMix after `augment`: blended inputs, and targets (n, classes) that `loss` takes.
+
+        Unchanged when both are off.
+        """
+        s = self.settings
+        if not (s.mixup or s.cutmix):
             return x, y
-        x, y_a, y_b, weight = augment.mixup(x, y, self.settings.mixup, generator)
-        a, b = (nn.functional.one_hot(t, len(self.classes)).float() for t in (y_a, y_b))
-        return x, weight * a + (1 - weight) * b
+        shares = nn.functional.one_hot(y, len(self.classes)).float()
+        if s.mixup:
+            x, a, b, weight = augment.mixup(x, shares, s.mixup, generator)
+            shares = weight * a + (1 - weight) * b
+        if s.cutmix:
+            x, other, kept = augment.cutmix(x, s.cutmix, generator)
+            shares = kept[:, None] * shares + (1 - kept)[:, None] * shares[other]
+        return x, shares
 
     def loss(self, outputs: Tensor, y: Tensor, smoothing: float = 0.0) -> Tensor:
         """Cross-entropy of logits (n, classes) with y (n,) int64, or with shares (n, classes)."""
