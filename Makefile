@@ -26,6 +26,8 @@ bench: .venv/ready-dev
 
 docs: .venv/ready
 	$(BIN)/lessen list --markdown > docs/techniques.md
+	$(BIN)/lessen list models --markdown > docs/models.md
+	$(BIN)/lessen list tasks --markdown > docs/tasks.md
 
 clean:
 	rm -rf .venv build dist *.egg-info

@@ -73,7 +73,7 @@ def test_a_wrong_command_line_is_told_in_one_line(shell, line, says):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["list", "MagnitudPrune"], "unknown technique 'MagnitudPrune'; did you mean 'MagnitudePrune'?"),
+        (["list", "MagnitudPrune"], "unknown technique, model or task 'MagnitudPrune'; did you mean 'MagnitudePrune'?"),
         (["schema", "recipes"], "unknown schema 'recipes'; did you mean 'recipe'?"),
         (["study", "dmo", "-o", "out"], "unknown study 'dmo'; did you mean 'demo'?"),
         (["study", "none.yaml", "-o", "out"], "there is no study file none.yaml; ready studies: demo"),

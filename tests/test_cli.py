@@ -12,7 +12,7 @@ import pytest
 from command_line import BRIEFLY, TINY, Shell, process, write_study
 from typer.testing import CliRunner
 
-from lessen import artifact, catalog
+from lessen import artifact, catalog, listing
 from lessen.cli import app
 from lessen.study import Study
 
@@ -67,6 +67,28 @@ def test_list_shows_every_field_with_its_range_and_paper(shell):
 def test_list_of_one_technique_shows_that_one(shell):
     shown = shell.done("list", "Int8")
     assert shown.startswith("Int8  (quantize; ") and "Prune" not in shown
+
+
+@pytest.mark.parametrize("what", ["models", "tasks"])
+def test_list_of_models_and_tasks_is_a_line_each_and_one_shows_its_fields(shell, what):
+    names = listing.known()[what]
+    lines = shell.done("list", what).splitlines()
+    assert [line.split()[0] for line in lines] == list(names) and all(len(line.split()) > 3 for line in lines)
+    assert set(json.loads(shell.done("list", what, "--json"))) == set(names)
+    for name in names:
+        shown = shell.done("list", name)
+        assert shown.startswith(f"{name}  ({what[:-1]})\n")
+        assert {row.split()[0] for row in shown.splitlines()[2:] if row} == set(json_fields(shell, name))
+
+
+def json_fields(shell, name):
+    (one,) = json.loads(shell.done("list", name, "--json")).values()
+    return one["schema"]["properties"]
+
+
+def test_list_names_what_a_field_needs_and_what_a_name_fixes(shell):
+    assert re.search(r"path +needed +str +the folder", shell.done("list", "folder"))
+    assert "depth" in json_fields(shell, "resnet") and "depth" not in json_fields(shell, "resnet20")
 
 
 def test_list_as_json_and_as_markdown(shell):

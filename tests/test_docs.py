@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lessen import catalog
+from lessen import catalog, listing
+from lessen.study import Study
+from lessen.tasks import task
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +36,40 @@ def test_the_example_runs(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     before, after = map(int, re.findall(r"([\d,]+)", run.stdout.replace(",", ""))[:2])
     assert after < before / 10
+
+
+def test_the_guide_shows_the_example_files():
+    shown = blocks("docs/guide.md", "python") + blocks("docs/guide.md", "yaml")
+    files = [(ROOT / "examples" / name).read_text(encoding="utf-8") for name in ("run_the_file.py", "my_project.py")]
+    study = (ROOT / "examples/my_study.yaml").read_text(encoding="utf-8").strip()
+    assert [text.strip() for text in shown] == [*(file.split('"""', 2)[2].strip() for file in files), study]
+
+
+def test_the_shipped_file_runs_in_a_program_without_torch(baseline):
+    program = "import runpy, sys; sys.modules.update(torch=None, lessen=None); runpy.run_path(sys.argv.pop(1))"
+    command = [sys.executable, "-c", program, str(ROOT / "examples/run_the_file.py"), str(baseline.folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"\['\d', '\d', '\d'\]", run.stdout.strip())
+
+
+def test_the_guides_own_task_and_model_are_compressed(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    found = task("my_project:task(n=200)")
+    model, _ = catalog.recipe(found.baseline).apply(found.build("my_project:net(hidden=16)"), found)
+    small, record = catalog.recipe("Int8()").apply(model, found)
+    assert found.scored_by == "Task.score" and found.evaluate(small, "test") > 0.9
+    assert record[0].after.weight_bits < record[0].before.weight_bits / 2
+
+
+def test_the_guides_study_can_be_run():
+    study = Study.read(ROOT / "examples/my_study.yaml")
+    assert len(study.everything) == 6 and [len(c.arms) for c in study.comparisons] == [2, 2]
+
+
+@pytest.mark.parametrize("what", ["techniques", "models", "tasks"])
+def test_a_reference_page_is_what_the_code_says(what):
+    page = (ROOT / f"docs/{what}.md").read_text(encoding="utf-8")
+    assert page == listing.page(what, listing.entries(what)) + "\n", "run `make docs`"
 
 
 def test_contributings_technique_works(digits, trained, tmp_path, monkeypatch):

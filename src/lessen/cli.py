@@ -38,20 +38,22 @@ def demo(
 
 @app.command("list")
 def list_(
-    name: Annotated[Optional[str], typer.Argument(help="A technique; all when left out.")] = None,  # noqa: UP045
+    name: Annotated[str, typer.Argument(help="techniques, models, tasks, or one of them by its name.")] = "techniques",
     json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the reference page.")] = False,
 ) -> None:
-    """Show the techniques: fields, ranges and papers."""
-    from lessen import catalog
+    """Show techniques, models and tasks: fields, ranges and papers."""
+    from lessen import listing
 
-    found = {n: catalog.technique(n) for n in ([name] if name else catalog.techniques())}
     if json:
-        console.print_json({n: catalog.describe(n) for n in found})
+        console.print_json(listing.as_json(listing.entries(name)))
     elif markdown:
-        print(console.markdown(found, catalog.family))
+        print(listing.page(name, listing.entries(name)))
+    elif name in ("models", "tasks"):
+        print(listing.brief(name))
     else:
-        console.techniques(found, catalog.family)
+        for entry in listing.entries(name):
+            print(listing.lines(entry))
 
 
 @app.command()
@@ -152,7 +154,7 @@ def inspect(
         typer.Option(help="Propose ratios: weights_removed=0.7, bytes_kept=0.7, channels_removed_per_layer=0.7 ..."),
     ] = None,
     layer: Annotated[Optional[list[str]], typer.Option(help="Scan this layer only; may be repeated.")] = None,  # noqa: UP045
-    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the images, a coarser grid: a tenth.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A fifth of the images on a coarser grid.")] = False,
     beside: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
@@ -160,7 +162,7 @@ def inspect(
             help="Compare with this one: weights, zeros, Grad-CAM; repeatable. Of a RUN, a recipe or an arm.",
         ),
     ] = None,
-    at: Annotated[str, typer.Option(metavar="LAYER", help="Of Grad-CAM; the deepest of 8x8 when left out.")] = "",
+    at: Annotated[str, typer.Option(metavar="LAYER", help="Of Grad-CAM; by default the deepest of at least 8x8.")] = "",
     errors: Annotated[
         bool, typer.Option("--errors", help="With --beside QUANTIZED: each layer's error, alone and accumulated.")
     ] = False,
@@ -258,7 +260,7 @@ def report(
         Path | None, typer.Option("-o", "--output", help="RUN/report.html, or FILE.md: questions alone.")
     ] = None,
 ) -> None:
-    """Draw a run's report again, from its rows alone."""
+    """Draw a run's report again, from its rows and predictions."""
     from lessen import report as reports
 
     print(reports.write(folder, output))

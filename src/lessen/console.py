@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lessen.core.record import Measurement, Score
-    from lessen.core.technique import Technique
 
 
 def print_json(value: Any) -> None:
@@ -123,49 +121,6 @@ def _explained(first: Measurement, others: list[Measurement]) -> str:
             "Faster, slower: median over runs alternated with the first file, run by run;\n"
             f"that file against itself took {' and '.join(noise)}: the noise."
         )
-    return "\n".join(lines)
-
-
-def techniques(found: dict[str, type[Technique]], family: Callable[[str], str]) -> None:
-    """Every technique with its paper and its fields: default, range and meaning."""
-    for name, kind in found.items():
-        print(f"{name}  ({family(name)}; {kind.paper})")
-        print(f"    {(kind.__doc__ or '').strip().splitlines()[0]}")
-        rows = [(f, default, span or kinds, doc) for f, kinds, default, span, doc in fields(kind)]
-        widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
-        for row in rows:
-            print("    " + "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip())
-        print()
-
-
-def fields(kind: type[Technique]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Name, type, default, range and doc of every field, read from the JSON schema."""
-    from lessen.core.technique import Doc, Range
-
-    plain = get_type_hints(kind)  # without the notes of what is inside a tuple
-    for name, info in kind.model_fields.items():
-        doc = next((m for m in info.metadata if isinstance(m, Doc)), Doc(""))
-        span = f"{doc.low:g} to {doc.high:g}" if isinstance(doc, Range) else ""
-        yield name, _kind(plain[name]), repr(info.default), span, doc.doc
-
-
-def _kind(annotation: Any) -> str:
-    """A field's type as a reader writes its values: `'layer' or 'global'`, `int`."""
-    if get_origin(annotation) is Literal:
-        return " or ".join(map(repr, get_args(annotation)))
-    plain = get_origin(annotation) is None and isinstance(annotation, type)
-    return annotation.__name__ if plain else str(annotation).replace("typing.", "")
-
-
-def markdown(found: dict[str, type[Technique]], family: Callable[[str], str]) -> str:
-    """The reference page of all techniques."""
-    lines = ["# Techniques", "", "Made by `make docs` from the code; `lessen list NAME` prints the same.", ""]
-    for name, kind in found.items():
-        lines += [f"## {name} ({family(name)})", "", inspect.getdoc(kind) or "", "", f"Paper: {kind.paper}", ""]
-        rows = list(fields(kind))
-        if rows:
-            lines += ["| field | type | default | range | meaning |", "|---|---|---|---|---|"]
-            lines += ["| " + " | ".join(cell.replace("|", "or") for cell in row) + " |" for row in rows] + [""]
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lessen.artifact.export import Exported
     from lessen.core.task import Task
 
-SAMPLES = 1000  # at least, where the training split has so many
+SAMPLES = 1000  # or all there are
 
 
 class Tolerance(NamedTuple):

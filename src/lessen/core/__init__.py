@@ -1,1 +1,1 @@
-"""The seven words as types: technique, recipe, target, task, record, errors. Knows pydantic, not torch."""
+"""Technique, recipe, target, task, measurement and trial as types, and the errors. Knows pydantic, not torch."""

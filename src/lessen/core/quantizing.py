@@ -28,4 +28,4 @@ WeightCoverage = Annotated[float, Range("share of weights that ranges cover, 1 i
 WeightRanges = Annotated[Rule, Doc("weight ranges have that share, least squared error, or least information lost")]
 CorrectBias = Annotated[bool, Doc("give each channel the mean that it had before rounding")]
 Equalize = Annotated[bool, Doc("even out channels between layers that only a ReLU separates, before rounding")]
-Samples = Annotated[int, Range("calibration samples to look at; 0 is all", 0, 1_000_000)]
+Samples = Annotated[int, Range("calibration samples to look at; 0 is all (256 for biases)", 0, 1_000_000)]

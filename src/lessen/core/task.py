@@ -1,6 +1,6 @@
 """The interface of a task: data, how to build a model for it, its loss and its score.
 
-Techniques know only this. What differs between families of models (torch, scikit-learn) is behind it.
+Techniques know only this. What depends on the training framework is behind it.
 Tensors are `Any` here because this room does not know torch.
 """
 

@@ -22,7 +22,7 @@ class Trial(Row):
     records: tuple[Record, ...] = ()  # the baseline's training first, then one a step
     measurement: Measurement | None = None
     artifact: str = ""  # folder, relative to the run folder
-    predictions: str = ""  # npz with `classes` (n,) and `probabilities` (n, k) of every test image, relative
+    predictions: str = ""  # npz with `classes`, `targets` (n,) and `probabilities` (n, k) of test, relative
     seconds: float = 0.0
     finished: str = ""  # UTC, ISO 8601
     threads: int = 1

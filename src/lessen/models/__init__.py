@@ -17,9 +17,10 @@ from lessen.models.zoo import ZOO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pydantic import BaseModel
     from torch import Tensor, nn
 
-__all__ = ["build", "describe", "names", "prepare", "rebuild"]
+__all__ = ["arguments", "build", "describe", "names", "prepare", "rebuild"]
 
 
 def names() -> tuple[str, ...]:
@@ -30,6 +31,14 @@ def names() -> tuple[str, ...]:
 def describe(name: str) -> str:
     """One line: which published form this is. Errors: UnknownName."""
     return _entry(name).doc
+
+
+def arguments(name: str) -> type[BaseModel]:
+    """What may stand in brackets behind a name, as fields; imports torch. Errors: UnknownName."""
+    _entry(name)
+    from lessen.models.construct import arguments
+
+    return arguments(name)
 
 
 def build(text: str, *, shape: tuple[int, ...] = (3, 32, 32), classes: int = 100) -> nn.Module:

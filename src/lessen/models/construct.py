@@ -23,17 +23,17 @@ def construct(name: str, args: dict[str, Any], shape: tuple[int, ...], classes: 
         family = next((k for k, e in ZOO.items() if e.function == entry.function and not e.fixed), None)
         mend = f"write {family}({field}={args[field]!r})" if family else "leave it out"
         raise BadField(f"{name}.{field} is fixed to {entry.fixed[field]!r} by the name; {mend}")
-    function = getattr(import_module(f"lessen.models.{entry.file}"), entry.function)
-    fields = _fields(name, function, entry.fixed)
+    kind = arguments(name)
     try:
-        checked = dict(fields(**args))
+        checked = dict(kind(**args))
     except ValidationError as e:
-        raise field_error(name, fields, e) from None
-    return function(shape, classes, **{**entry.fixed, **checked})
+        raise field_error(name, kind, e) from None
+    return _function(name)(shape, classes, **{**entry.fixed, **checked})
 
 
-def _fields(name: str, function: Any, fixed: dict[str, Any]) -> type[BaseModel]:
+def arguments(name: str) -> type[BaseModel]:
     """The builder's keyword arguments as a pydantic model, less those that the name fixes."""
+    function, fixed = _function(name), ZOO[name].fixed
     hints = get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {
         k: (hints[k], p.default)
@@ -41,3 +41,7 @@ def _fields(name: str, function: Any, fixed: dict[str, Any]) -> type[BaseModel]:
         if p.kind is p.KEYWORD_ONLY and k not in fixed
     }
     return create_model(name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def _function(name: str) -> Any:
+    return getattr(import_module(f"lessen.models.{ZOO[name].file}"), ZOO[name].function)
