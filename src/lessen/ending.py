@@ -19,7 +19,11 @@ def run(app: typer.Typer) -> NoReturn:
     debug = "--debug" in sys.argv
     sys.path.append(str(Path.cwd()))  # where a user's own package.module:function lies
     try:
-        code = app([a for a in sys.argv[1:] if a != "--debug"] or ["--help"], standalone_mode=False)
+        code = app(
+            [a for a in sys.argv[1:] if a != "--debug"] or ["--help"],
+            standalone_mode=False,
+            prog_name="python -m lessen" if Path(sys.argv[0]).name == "__main__.py" else "lessen",
+        )
     except UsageError as e:
         _stop(_usage(e), 2, debug)
     except LessenError as e:
