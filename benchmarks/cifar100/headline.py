@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -118,11 +119,11 @@ def headline(run: Path, rows: Sequence[Trial], study: dict[str, Any], recipe: st
         "task": first.task, "task_fingerprint": first.task_fingerprint, "final": first.final,
         "test_images": first.measurement.test.n,
         "baseline": {
-            **numbers(base), "model": short(manifests["base"].model), "recipe": study.get("baseline", ""),
+            **told(base), "model": short(manifests["base"].model), "recipe": study.get("baseline", ""),
             "command": f"{command} baseline --data DIR",
         },
         "compressed": {
-            **numbers(small), "model": short(manifests["small"].model), "recipe": recipe,
+            **told(small), "model": short(manifests["small"].model), "recipe": recipe,
             "command": f"{command} front --data DIR",
         },
         "times_smaller": base.runnable / small.runnable, "times_smaller_transport": base.transport / small.transport,
@@ -141,15 +142,9 @@ def line(summary: Summary, recipe: str, run: Path) -> Line:
     return found
 
 
-def numbers(x: Line) -> dict[str, Any]:
-    """A recipe over its seeds; scores are shares, bytes means."""
-    assert x.test and x.runnable and x.transport
-    return {
-        "n": x.test.n, "test_top1_mean": x.test.mean, "test_top1_sd": x.test.sd, "test_top1": list(x.test.values),
-        "runnable_bytes": round(x.runnable), "transport_bytes": round(x.transport),
-        "latency_ms": {str(s.batch): s.ms.mean for s in x.speeds},
-        "latency_to_baseline": {str(s.batch): s.ratio for s in x.speeds},
-    }  # fmt: skip
+def told(x: Line) -> dict[str, Any]:
+    """A recipe's numbers, with its own latency."""
+    return {**page.numbers(x), "latency_ms": {str(s.batch): s.ms.mean for s in x.speeds}}
 
 
 def short(model: str) -> str:
@@ -165,10 +160,11 @@ def trained_on(given: argparse.Namespace, rows: Sequence[Trial]) -> dict[str, An
     if given.trained or (folder / MACHINE).is_file():
         torch, device = read_machine(folder)
         return {"torch": torch, "device": device, "threads": rows[0].threads}
-    assert rows[0].measurement
-    cpu = rows[0].measurement.machine.cpu
+    first = next(t for t in rows if not t.recipe and t.measurement)
+    assert first.measurement
+    cpu = first.measurement.machine.cpu
     return {
-        "torch": load(given.run / rows[0].artifact).manifest.versions["torch"],
+        "torch": load(given.run / first.artifact).manifest.versions["torch"],
         "device": cpu,
         "threads": rows[0].threads,
     }
@@ -206,7 +202,7 @@ def save(found: dict[str, Any], rows: Sequence[Trial], given: argparse.Namespace
     (out / "rows.json").write_text(json.dumps({"trials": [t.model_dump(mode="json") for t in rows]}, indent=1) + "\n")
     (out / "headline.json").write_text(json.dumps(found, indent=1) + "\n")
     page.write(found, out)
-    page.into(given.readme, page.section(found))
+    page.into(given.readme, page.section(found, os.path.relpath(out, given.readme.parent)))
 
 
 if __name__ == "__main__":

@@ -39,17 +39,24 @@ def rows(run: Path, s: Summary) -> list[dict[str, Any]]:
     """Every finished recipe against the baseline, the largest file first."""
     base = s.baseline
     assert base and base.runnable
-    lines = [x for x in s.lines if x.number and x.test and x.runnable and x.transport]
     found = [
         {
-            "recipe": x.recipe, "family": x.family, "n": x.test.n, "test_top1_mean": x.test.mean,
-            "test_top1_sd": x.test.sd, "test_top1": list(x.test.values), "runnable_bytes": round(x.runnable),
-            "transport_bytes": round(x.transport), "times_smaller": base.runnable / x.runnable,
-            "latency_to_baseline": {str(v.batch): v.ratio for v in x.speeds}, "difference": difference(run, base, x),
+            "recipe": x.recipe, "family": x.family, **numbers(x), "times_smaller": base.runnable / x.runnable,
+            "difference": difference(run, base, x),
         }
-        for x in lines if x.test and x.runnable and x.transport
+        for x in s.lines if x.number and x.test and x.runnable and x.transport
     ]  # fmt: skip
     return sorted(found, key=lambda row: (-row["runnable_bytes"], row["recipe"]))
+
+
+def numbers(x: Line) -> dict[str, Any]:
+    """A measured recipe over its seeds; scores are shares, bytes means."""
+    assert x.test and x.runnable and x.transport
+    return {
+        "n": x.test.n, "test_top1_mean": x.test.mean, "test_top1_sd": x.test.sd, "test_top1": list(x.test.values),
+        "runnable_bytes": round(x.runnable), "transport_bytes": round(x.transport),
+        "latency_to_baseline": {str(s.batch): s.ratio for s in x.speeds},
+    }  # fmt: skip
 
 
 def sentence(found: dict[str, Any]) -> str:
@@ -61,12 +68,12 @@ def sentence(found: dict[str, Any]) -> str:
     )
 
 
-def section(found: dict[str, Any]) -> str:
-    """README's: both figures, what they were taken on, and the picture."""
+def section(found: dict[str, Any], at: str = "results/cifar100") -> str:
+    """README's: both figures, what they were taken on, and the picture; at: the results' folder as README names it."""
     b, c, m, t = found["baseline"], found["compressed"], found["machine"], found["trained_on"]
     batches = list(b["latency_ms"])
     images = "all training images" if found["final"] else "validation held out"
-    at, threads = "results/cifar100", words.plural(m["threads"], "thread")
+    threads = words.plural(m["threads"], "thread")
     lines = [
         f"CIFAR-100, {images}, last epoch; {found['test_images']:,} test images, mean ± sd, n = "
         f"{words.plural(c['n'], 'seed')}.",

@@ -76,3 +76,9 @@ def test_a_killed_run_goes_on_bit_for_bit(task, pair, tmp_path, monkeypatch, aug
     )
     assert [e.loss for e in told.history] == [e.loss for e in record.history] and len(told.history) == 4
     assert told.details == record.details
+
+
+def test_several_devices_would_not_share_their_memories(task, pair, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(Refused, match="several devices would not share what they remember; train it on one"):
+        ContrastiveDistill().apply(pair[0], task, run=Run(origin=pair[1]))

@@ -164,3 +164,13 @@ def test_attention_of_one_place_is_refused(task, teacher) -> None:
         AttentionDistill(layers=(("pool", "pool"),)).apply(
             built(task, "cnn(width=0.125)"), task, run=Run(origin=teacher)
         )
+
+
+def test_an_adapter_is_rectified_only_where_no_sample_shows_anything_below_zero(task, teacher, monkeypatch) -> None:
+    def below(module: nn.Module, args: Any, y: torch.Tensor) -> torch.Tensor:
+        return torch.cat([y[:6], y[6:] - 1])  # the first samples show nothing of it
+
+    net = task.copy(teacher)
+    net.get_submodule("features.conv2_1.act").register_forward_hook(below)
+    seen, *_ = lesson_of(HintDistill(), built(task, "cnn(width=0.125)", 1), net, task, monkeypatch)
+    assert isinstance(seen["aids"][0][-1], nn.BatchNorm2d)

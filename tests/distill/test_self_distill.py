@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lessen.core.errors import Refused
+from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.distill.self_distill import SelfDistill
 from lessen.models import chain
@@ -43,11 +44,12 @@ def test_the_last_or_the_best_is_returned(keep, number, task, teacher, monkeypat
 
     def chained(texts, model, task, run, plan, lesson):
         run.details["stages"] = [{"validation": score} for score in (0.5, 0.9, 0.7)]
-        return nets
+        return nets, [[Epoch(epoch=1, loss=float(i), score=None, lr=0.1, seconds=0.0)] for i in range(1, 4)]
 
     monkeypatch.setattr(chain, "taught_in_turn", chained)
     run = Run()
     assert SelfDistill(generations=3, keep=keep)._apply(teacher, task, run) is nets[number - 1]
+    assert [epoch.loss for epoch in run.history] == [number]  # of the net that is returned
     assert run.notes == (["kept generation 2 of 3, the best on validation (0.9000)"] if keep == "best" else [])
 
 

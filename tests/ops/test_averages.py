@@ -47,3 +47,18 @@ def test_running_statistics_are_averaged_and_counts_kept():
     with average.shown():
         assert torch.allclose(model[1].running_mean, running * (1 - 2 / 11))
         assert model[1].num_batches_tracked == 1
+
+
+def test_what_a_module_puts_anew_is_averaged_too():
+    class Moving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("m", torch.zeros(()))
+
+    model = Moving()
+    average = Average(model, 0.5)
+    model.m = torch.tensor(11.0)
+    average.update()
+    with average.shown():
+        assert model.m.item() == pytest.approx(11 * (1 - 2 / 11))
+    assert model.m.item() == 11

@@ -239,3 +239,9 @@ def test_state_round_trip_goes_on_alike(name):
         group["lr"] = 0.1  # the groups are live after loading
     steps(b, other, 2, seed=1)
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_a_model_that_is_frozen_whole_is_refused(name):
+    with pytest.raises(Refused, match=r"every parameter of the model is frozen .*; unfreeze what is to be trained"):
+        optimizers.optimizer(net().requires_grad_(False), name, 0.1, 0.9, 0.0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lessen.core.errors import Refused
+from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.ops import layers, teaching, train
 from lessen.ops.training_plan import batch_count
@@ -166,3 +166,19 @@ def test_other_inputs_are_refused_with_both_shapes(digits, pair) -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(100, 10))
     with pytest.raises(Refused, match=r"does not take inputs of shape \(1, 8, 8\) \(.*64.*100"):
         teaching.refuse_misfit("LogitDistill", "t", flat, student, digits)
+
+
+def test_a_teacher_that_cannot_take_the_sizes_is_named(digits, pair) -> None:
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    plan = train.Plan(epochs=1, sizes=(6, 8))
+    with pytest.raises(BadField, match="holds 6, but the teacher flat cannot take images of 6 px"):
+        teaching.teach(pair[0], {"flat": teacher}, digits, plan, Run(), mimic)
+
+
+def test_aids_go_where_the_student_is(digits, pair, monkeypatch) -> None:
+    taught = []
+    monkeypatch.setattr(train, "fit", lambda model, *_, **__: taught.append(model))
+    monkeypatch.setattr(digits, "evaluate", lambda *_: None)
+    student = pair[0].to("meta")
+    teaching.teach(student, {"t": pair[1]}, digits, train.Plan(epochs=1), Run(), mimic, aids=nn.Linear(2, 2))
+    assert {p.device.type for p in taught[0].parameters()} == {"meta"}

@@ -15,6 +15,7 @@ from lessen.core.technique import Technique
 from lessen.core.trial import Trial
 from lessen.distill.finetune import Finetune
 from lessen.prune.magnitude_prune import MagnitudePrune
+from lessen.store import Store
 from lessen.study import Now, Study, Watch, run
 from lessen.study.execute import Chain, Executor, branches
 
@@ -308,3 +309,18 @@ def test_what_one_machine_trained_another_measures(tmp_path, rooms, applied, mon
 def test_steps_of_a_nameless_machine_are_not_taken(tmp_path, rooms):
     with pytest.raises(BadStudy, match="does not say which machine trained its steps"):
         Executor(small(), tmp_path / "run", trained=tmp_path, pack=rooms.pack, measure=rooms.measure).run()
+
+
+def test_a_failure_of_a_machine_that_only_trains_is_told_and_forgotten_when_mended(tmp_path, rooms, monkeypatch):
+    study = small(PRUNE)
+
+    def train() -> list[Trial]:
+        return Executor(study, tmp_path / "run", train_only=True, pack=rooms.pack, measure=rooms.measure).run()
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MagnitudePrune, "_apply", lambda *_: 1 / 0)
+        (failed,) = train()
+    assert (failed.recipe, failed.status) == (PRUNE, "failed") and "ZeroDivisionError" in failed.error
+    assert train() == []
+    with Store(tmp_path / "run" / "study.db") as store:
+        assert store.trials() == []

@@ -12,6 +12,7 @@ from lessen.core.errors import BadStudy, Refused
 from lessen.core.technique import Technique
 from lessen.prune.channel_prune import ChannelPrune
 from lessen.prune.magnitude_prune import MagnitudePrune
+from lessen.quantize.mixed_bits import MixedBits
 from lessen.study import sources
 from lessen.study import steps as module
 from lessen.study.steps import VERDICT, Place, Steps
@@ -100,12 +101,39 @@ def test_every_surrounding_is_in_the_key(steps, digits, tmp_path, monkeypatch):
     keys.add(Steps(tmp_path, task("digits(seed=1)")).after(at("p"), prune).key)
     monkeypatch.setattr(module, "arithmetic", lambda: ("2.13.0", "NO AVX"))
     keys.add(Steps(tmp_path, digits).after(at("p"), prune).key)
+    monkeypatch.setattr(module, "code_hash", lambda kind: "changed technique")
+    keys.add(steps.after(at("p"), prune).key)
+    assert len(keys) == 12
+    starts = {steps.start(*start).key for start in ((MODEL, 0), (MODEL, 1), ("cnn", 1))}
     monkeypatch.setattr(module, "rooms", lambda *names: "changed code")
-    keys.add(steps.after(at("p"), prune).key)
-    monkeypatch.setattr(module, "file_hash", lambda kind: "changed technique")
-    keys.add(steps.after(at("p"), prune).key)
-    assert len(keys) == 13
-    assert steps.start(MODEL, 0).key != steps.start(MODEL, 1).key != steps.start("cnn", 1).key
+    assert len(starts | {steps.start(MODEL, 0).key}) == 4
+
+
+def test_what_a_technique_imports_is_in_the_key(tmp_path, monkeypatch):
+    """Also where it does so within functions, through other rooms, and by relative names."""
+    seen = [file.as_posix() for file in sources.own_files("lessen.quantize.mixed_bits")]
+    for file in ("quantize/mixed_bits.py", "core/technique.py", "ops/bit_choice.py", "analyze/allocation.py"):
+        assert any(name.endswith(f"lessen/{file}") for name in seen), file
+    assert not any("/prune/" in name for name in seen)
+    changed = next(name for name in seen if name.endswith("allocation.py"))
+    before = sources.code_hash.__wrapped__(MixedBits)
+    read = sources.Path.read_bytes
+    monkeypatch.setattr(sources.Path, "read_bytes", lambda p: read(p) + (b"#" if p.as_posix() == changed else b""))
+    assert sources.code_hash.__wrapped__(MixedBits) != before != sources.code_hash.__wrapped__(MagnitudePrune)
+
+
+def test_baselines_of_several_steps_are_as_in_a_recipe(steps):
+    """What has been done, and who teaches: `Recipe.apply` on the fresh model says the same."""
+    text = "Finetune(epochs=1) >> LogitDistill(epochs=1)"
+    place = steps.start(MODEL, 0)
+    fresh = steps.task.copy(place.model)
+    for technique in recipe(text):
+        place = steps.take(place, technique)
+    model, records = recipe(text).apply(fresh, steps.task)
+    assert same(place.model, model) and place.records[-1].details["teachers"] == records[-1].details["teachers"]
+    with pytest.raises(Refused, match="LotteryTicket cannot follow Finetune"):
+        steps.take(steps.take(steps.start(MODEL, 0), recipe(text).steps[0]), recipe("LotteryTicket(epochs=1)").steps[0])
+    assert place.as_baseline().done == ()
 
 
 def test_a_default_that_changes_changes_the_key(steps, monkeypatch):
@@ -301,7 +329,7 @@ def test_later_steps_are_taught_by_what_the_last_student_replaced(steps):
     assert through(steps, first).records == end.records[:3]
 
 
-def test_a_teachers_content_decides_the_step(steps, tmp_path):
+def test_a_teachers_content_decides_the_step(steps, tmp_path, monkeypatch):
     from lessen.models.state import save_model
 
     folder = tmp_path / "teacher"
@@ -312,5 +340,12 @@ def test_a_teachers_content_decides_the_step(steps, tmp_path):
         save_model(steps.start(MODEL, seed).model, folder)
         keys.add(steps.after(at("start"), step).key)
     assert len(keys) == 2
+    (folder / "structure.json").write_text('{"builder": {"name": "teacher_for_steps:net", "args": {}}, "specs": {}}')
+    monkeypatch.syspath_prepend(tmp_path)
+    for line in ("x = 1", "x = 2"):
+        (tmp_path / "teacher_for_steps.py").write_text(line)
+        keys.add(steps.after(at("start"), step).key)
+    assert len(keys) == 4
+    save_model(steps.start(MODEL, 1).model, folder)
     place = steps.take(steps.start("cnn(width=0.0625)", 0).as_baseline(), step)
     assert place.records[-1].details["teachers"][0]["name"] == str(folder)

@@ -271,3 +271,11 @@ def test_read_only_arrays_are_taken(images: Images) -> None:
     for part in (images.x, images.y, images.test_x, images.test_y):
         part.flags.writeable = False
     assert sizes(ImageTask(images)) == [240, 60, 60, 60]
+
+
+def test_two_images_still_calibrate_and_one_class_is_told() -> None:
+    x, y = np.zeros((4, 1, 8, 8), np.uint8), np.array([0, 1, 0, 1])
+    task = ImageTask(Images(x[:2], y[:2], x, y, classes=("a", "b")), Settings(validation=0))
+    assert sizes(task) == [2, 0, 4, 1]
+    with pytest.raises(BadData, match="nothing to tell apart: 1 class; give two or more"):
+        ImageTask(Images(x, 0 * y, x, 0 * y, classes=("a",)), Settings())

@@ -60,6 +60,7 @@ class Manifest(BaseModel):
     model: str
     task: str
     task_fingerprint: str
+    code: str = ""  # hash of the user's own modules that made the model and the task; empty where both are Lessen's
     final: bool
     license: str  # of the data that it was trained on
     classes: tuple[str, ...]

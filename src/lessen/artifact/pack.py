@@ -41,11 +41,13 @@ def pack(
     records: Iterable[Record] = (),
     parent: Artifact | None = None,
     sparse: bool = True,
+    code: str = "",
 ) -> Artifact:
     """Write `folder` with model.onnx, structure.json, weights.safetensors and manifest.json.
 
     parent: the artifact that the recipe started from, for the lineage and to notice a recipe that saved nothing.
     sparse: store a weight's zeros as bits where that is smaller; it is unpacked once, at load.
+    code: hash of the user's own modules behind model and task, kept in the manifest.
     Errors: Disagreement when the file's outputs are not the model's, BadArtifact when the folder exists or the
     model cannot be exported, DiskFull. On any error nothing is left behind; what a killed process left goes with the
     next call for the same folder.
@@ -61,7 +63,7 @@ def pack(
     except OSError as e:
         raise _disk_error(e, folder) from None
     try:
-        manifest = _write(model, task, unfinished, str(recipe), seed, tuple(records), parent, sparse)
+        manifest = _write(model, task, unfinished, str(recipe), seed, tuple(records), parent, sparse, code)
         _sync(unfinished)
         unfinished.rename(folder)
     except OSError as e:
@@ -101,6 +103,7 @@ def _write(
     records: tuple[Record, ...],
     parent: Artifact | None,
     sparse: bool,
+    code: str,
 ) -> Manifest:
     from lessen.artifact.export import export
     from lessen.artifact.fidelity import compare
@@ -117,7 +120,7 @@ def _write(
     cost = task.cost(private)
     manifest = Manifest(
         recipe=recipe, seed=seed, model=str(getattr(private, "builder", type(private).__name__)), task=task.text,
-        task_fingerprint=task.fingerprint, final=task.final, license=task.license, classes=task.classes,
+        task_fingerprint=task.fingerprint, code=code, final=task.final, license=task.license, classes=task.classes,
         shape=task.shape, preprocess=task.preprocess(), cost=cost, fidelity=fidelity, computes=_told(computes, packed),
         bits=packed.bits, sparse=tuple(packed.sparse), records=tuple(map(_timeless, records)),
         lineage=(*parent.manifest.lineage, parent.manifest.id) if parent else (), versions=versions(),

@@ -58,9 +58,14 @@ class ContrastiveDistill(Technique):
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models.teachers import teacher
-        from lessen.ops import feature_losses, layer_pairs, teaching, train
+        from lessen.ops import devices, feature_losses, layer_pairs, teaching, train
         from lessen.ops.aids import Contrast
 
+        if devices.world_size() > 1:
+            raise Refused(
+                "ContrastiveDistill remembers every sample, and several devices would not share what they remember; "
+                "train it on one"
+            )
         labels = task.split("train").y
         negatives = self._fitting(len(labels), int(labels.bincount().max()))
         known = teacher("ContrastiveDistill", self.teacher, model, task, run)

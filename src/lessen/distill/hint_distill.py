@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lessen.ops.teaching import View
     from lessen.ops.training_plan import Batch
 
+SEEN = 256  # samples that show whether a layer gives nothing below zero
+
 
 class HintDistill(Technique):
     """Trains on hard * cross-entropy + soft * LogitDistill's term + weight * squared error of hidden layers.
@@ -62,7 +64,7 @@ class HintDistill(Technique):
         if not self.layers and not self.several:
             pairs = pairs[len(pairs) // 2 :][:1]
         layer_pairs.account(pairs, run.details, run.notes)
-        shown = teaching.look(taught_by, task, tuple(p.teacher.path for p in pairs)).features
+        shown = teaching.look(taught_by, task, tuple(p.teacher.path for p in pairs), SEEN).features
         adapters = nn.ModuleList(
             adapter(p.student.channels, p.teacher.channels, rectified=bool((f >= 0).all()))
             for p, f in zip(pairs, shown, strict=True)

@@ -54,7 +54,9 @@ class ProgressiveDistill(Technique):
         pristine.refuse_fresh("ProgressiveDistill", model, run)
         lesson = lessons.shares_and_labels(task, self.temperature, self.alpha, smoothing=self.smoothing)
         texts = self._texts(model, task)
-        return chain.taught_in_turn(texts, model, task, run, train.Plan.of(self), lesson)[-1]
+        nets, histories = chain.taught_in_turn(texts, model, task, run, train.Plan.of(self), lesson)
+        run.history[:] = histories[-1]
+        return nets[-1]
 
     def _texts(self, model: nn.Module, task: Task) -> tuple[str, ...]:
         """What to build, each smaller than the one before. Errors: BadField, Refused."""

@@ -57,10 +57,11 @@ class SelfDistill(Technique):
         if not self.epochs:
             return model
         lesson = lessons.shares_and_labels(task, self.temperature, self.alpha, smoothing=self.smoothing)
-        nets = chain.taught_in_turn([text] * self.generations, model, task, run, train.Plan.of(self), lesson)
+        nets, histories = chain.taught_in_turn([text] * self.generations, model, task, run, train.Plan.of(self), lesson)
         scores = [stage["validation"] for stage in run.details["stages"]]
-        if self.keep == "last" or None in scores:
-            return nets[-1]
-        best = scores.index(max(scores))
-        run.notes.append(f"kept generation {best + 1} of {len(nets)}, the best on validation ({scores[best]:.4f})")
-        return nets[best]
+        kept = len(nets) - 1
+        if self.keep == "best" and None not in scores:
+            kept = scores.index(max(scores))
+            run.notes.append(f"kept generation {kept + 1} of {len(nets)}, the best on validation ({scores[kept]:.4f})")
+        run.history[:] = histories[kept]
+        return nets[kept]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.models import pristine
@@ -22,17 +23,19 @@ BATCH = 256  # of answers
 
 def taught_in_turn(
     texts: Sequence[str], model: nn.Module, task: Task, run: Run, plan: train.Plan, lesson: teaching.Lesson
-) -> list[nn.Module]:
+) -> tuple[list[nn.Module], list[list[Epoch]]]:
     """Fresh nets of these builders' texts, each trained on `lesson` by the one before it, the first by the model.
 
-    Their weights follow from torch's current seed; each has a checkpoint folder of its own. The run gets the last
-    one's history, and `details["stages"]`: parameters, validation score, and how near each is to both its own teacher
-    and the model. Errors: those of building and of training.
+    Returns them with their histories. Their weights follow from torch's current seed; each has a checkpoint folder of
+    its own. The run gets `details["stages"]`: parameters, validation score, and how near each is to both its own
+    teacher and the model. Errors: those of building and of training.
     """
     seed, device = torch.initial_seed(), next(model.parameters()).device
     name, teacher = pristine.text(model) or type(model).__name__, task.copy(model).eval()
     first, stages = _answers(model, task), run.details.setdefault("stages", [])
     nets: list[nn.Module] = []
+    histories: list[list[Epoch]] = []
+    taught_by = first
     for i, text in enumerate(texts):
         part = run.part(f"stage-{i + 1}", i, len(texts))
         with task.seeded(mix_seeds(seed, i)):
@@ -41,14 +44,14 @@ def taught_in_turn(
         own = _answers(net, task)
         stages.append({
             "model": text, "parameters": task.cost(net).parameters, "validation": task.evaluate(net, "validation"),
-            "teacher": name, "to_teacher": nearness(own, _answers(teacher, task)), "to_first": nearness(own, first),
+            "teacher": name, "to_teacher": nearness(own, taught_by), "to_first": nearness(own, first),
         })  # fmt: skip
         run.notes += [f"stage {i + 1}: {note}" for note in part.notes]
         run.details.setdefault("teachers", part.details["teachers"])
         nets.append(net if model.training else net.eval())
-        name, teacher = f"{text} of stage {i + 1}", task.copy(net).eval()
-        run.history[:] = part.history
-    return nets
+        histories.append(part.history)
+        name, teacher, taught_by = f"{text} of stage {i + 1}", task.copy(net).eval(), own
+    return nets, histories
 
 
 def nearness(logits: Tensor, teacher: Tensor) -> dict[str, float] | None:

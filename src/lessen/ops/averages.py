@@ -11,18 +11,20 @@ from torch import Tensor, nn
 
 
 class Average:
-    """Follows all tensors of the model's state; whole numbers are copied.
+    """Follows all floats of the model's state, also those that a module puts anew; whole numbers are left as they are.
 
     After its n-th update the decay is min(decay, (1 + n) / (10 + n)): a short run is not held back by its start.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
-        state = model.state_dict(keep_vars=True).values()
-        live = [v.detach() for v in {id(v): v for v in state}.values()]  # what stands twice is exchanged once
-        self.live = [v for v in live if v.is_floating_point()]
-        self.whole = [v for v in live if not v.is_floating_point()]
+        self.model, self.decay, self.updates = model, decay, 0
         self.mean = [v.clone() for v in self.live]
+
+    @property
+    def live(self) -> list[Tensor]:
+        """The model's own tensors, once each where they stand twice."""
+        state = {id(v): v for v in self.model.state_dict(keep_vars=True).values()}
+        return [v.detach() for v in state.values() if v.is_floating_point()]
 
     @torch.no_grad()
     def update(self) -> None:

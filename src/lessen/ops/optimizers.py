@@ -58,7 +58,7 @@ def sort(model: nn.Module, head: nn.Module | None) -> Parameters:
 def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_decay: float) -> Optimizer:
     """One optimizer over all of the model; `momentum` is Adam's first beta. Rates are set by `set_lr`.
 
-    Errors: Refused for muon-unit where a quantizer has scales for the weights' size.
+    Errors: Refused for muon-unit where a quantizer has scales for the weights' size, and where nothing may move.
     """
     if name == "muon-unit" and any(layer.wq is not None for layer in layers.weighted(model).values()):
         raise Refused("optimizer='muon-unit' changes the size of weights, and their quantizers do not; use 'muon'")
@@ -80,6 +80,8 @@ def optimizer(model: nn.Module, name: Name, lr: float, momentum: float, weight_d
         parts.append(Muon(matrices, lr, momentum, weight_decay, unit=name == "muon-unit"))
     if p.scales:
         parts.append(LogSGD(p.scales, lr, momentum))
+    if not parts:
+        raise Refused("every parameter of the model is frozen (requires_grad=False); unfreeze what is to be trained")
     found = parts[0] if len(parts) == 1 else Joint(parts)
     set_lr(found, lr)
     return found

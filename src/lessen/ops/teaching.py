@@ -81,7 +81,10 @@ def teach(
     paths, teacher_paths: layers whose outputs (or inputs) a View's features are, in that order.
     Errors: those of `train.fit`.
     """
-    student, aids = layers.own(model), aids or nn.Module()
+    for name, teacher in teachers.items():
+        train.check_sizes(teacher, task, plan, f"the teacher {name}")
+    student = layers.own(model)
+    aids = (aids or nn.Module()).to(next(student.parameters()).device)
     shown = _Shown(teachers, teacher_paths, task, plan)
     taught = Taught(student, aids) if any(True for _ in aids.state_dict()) else student
 
@@ -173,9 +176,9 @@ class _Shown:
         return bytes_each * len(train) <= KEPT
 
 
-def look(model: nn.Module, task: Task, paths: tuple[Spot, ...] = ()) -> View:
-    """What the model shows of one calibration sample."""
-    x = task.inputs(task.split("calibration").x[:1])
+def look(model: nn.Module, task: Task, paths: tuple[Spot, ...] = (), samples: int = 1) -> View:
+    """What the model shows of so many calibration samples."""
+    x = task.inputs(task.split("calibration").x[:samples])
     with evaluating(model):
         return view(model, x.to(next(model.parameters()).device), paths)
 

@@ -45,7 +45,7 @@ def fit(
     if plan.epochs == 0 or (plan.span and plan.span[0] == plan.span[1]):
         return model
     layers.refuse_16_bits(model)
-    _check_sizes(model, task, plan)
+    check_sizes(model, task, plan)
     home = next(model.parameters()).device
     with modes.training(model) as wake:
         loop = _Loop(model, task, plan, run, loss, tuple(hooks))
@@ -64,13 +64,13 @@ def resized(x: Tensor, side: int) -> Tensor:
     return nn.functional.interpolate(x, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _check_sizes(model: nn.Module, task: Task, plan: Plan) -> None:
+def check_sizes(model: nn.Module, task: Task, plan: Plan, who: str = "the model") -> None:
     """Errors: BadField, naming the first size at which a sample does not go through the model, and where."""
     for side in dict.fromkeys(plan.sizes):
         x = task.inputs(task.split("train").x[:1]).to(next(model.parameters()).device)
         if failure := failing_layer(model, resized(x, side)):
             raise BadField(
-                f"sizes = {plan.sizes} holds {side}, but the model cannot take images of {side} px: {failure}; "
+                f"sizes = {plan.sizes} holds {side}, but {who} cannot take images of {side} px: {failure}; "
                 "leave it out, or average over pixels before the first Linear layer"
             )
 

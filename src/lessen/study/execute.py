@@ -45,8 +45,9 @@ def run(
 ) -> list[Trial]:  # fmt: skip
     """Run what is not done yet and return all rows of the folder; `steps` is a step cache to share with other studies.
 
-    train_only: make the steps, but no file and no row, as on a machine with a GPU. trained: the steps folder of such a
-    run; what is packed and measured is in it, and nothing is trained here.
+    train_only: make the steps, but no file and no row, as on a machine with a GPU; of those that fail, what would be
+    their rows is returned. trained: the steps folder of such a run; what is packed and measured is in it, and nothing
+    is trained here.
     A trial that fails is a row with its error, and the study goes on. Run again, a failed one is tried again: the
     same error adds no row. Errors: Busy, BadStudy, and those of the task. Ctrl-C leaves everything that is done.
     """
@@ -123,7 +124,7 @@ class Executor:
         with alone_in(self.folder), Store(self.folder / "study.db") as self.store, training_threads(self.study.threads):
             self.steps = Steps(self.cache, self.task, self.study.threads, brought=self.brought)
             kept = self.store.trials() if self.store.path.is_file() else []
-            self.rows = {trial.key: trial for trial in kept}
+            self.rows = {trial.key: trial for trial in kept if trial.status == "done" or not self.train_only}
             roots = [(self.steps.start(self.study.model, seed), self._waiting(seed)) for seed in self.study.seeds]
             starts = {place.seed: self._baseline_of(place).key for place, chains in roots if chains}
             agree(self.study, self.task, str(self.baseline), starts, self.store, self.folder)
@@ -136,7 +137,7 @@ class Executor:
                     self._visit(place, chains, 0)
             finally:
                 self.watch.stopped()
-            return self.store.trials()
+            return list(self.rows.values()) if self.train_only else self.store.trials()
 
     def _look_first(self) -> None:
         """A misspelt task or model leaves no folder behind that then belongs to it. Makes the run folder."""
@@ -273,7 +274,8 @@ class Executor:
         )  # fmt: skip
         last = self.rows.get(trial.key)
         if last is None or (last.status, last.error) != (trial.status, trial.error):
-            self.store.add(trial)
+            if not self.train_only:
+                self.store.add(trial)
             self.rows[trial.key] = trial
         self.watch.trial(trial)
 

@@ -12,6 +12,7 @@ from lessen.core.errors import BadArtifact, BadRecipe
 from lessen.core.run import Run, silent
 from lessen.core.text import split_pair
 from lessen.study.lock import while_nothing_is_timed
+from lessen.study.sources import code_hash, digest, module_hash, named_models, rooms
 
 if TYPE_CHECKING:
     from lessen.artifact import Artifact
@@ -33,12 +34,11 @@ def train(
     refuse_unusable(folder)
     with task.seeded(seed):
         fresh = task.build(model)
-    checkpoint = _unfinished(folder)
-    run = Run(origin=fresh, checkpoint=checkpoint, progress=progress)
+    run = Run(origin=fresh, checkpoint=_unfinished(folder) / _code(recipe, model, task.text), progress=progress)
     with while_nothing_is_timed(f"training for {folder}", progress):
         trained, records = recipe.apply(fresh, task, seed=seed, run=run)
-        packed = artifact.pack(trained, task, folder, seed=seed, records=records)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+        packed = artifact.pack(trained, task, folder, seed=seed, records=records, code=_users(model, task))
+    shutil.rmtree(_unfinished(folder), ignore_errors=True)
     return packed
 
 
@@ -64,11 +64,12 @@ def start(
         base = artifact.load(folder)
         if weights or not _is_baseline(base, task, model, seed):
             raise BadArtifact(
-                f"{folder} was made from another task, model, seed or weights; remove it or choose another -o"
+                f"{folder} was made from another task, model, seed, weights or code of yours; remove it or choose "
+                "another -o"
             )
     elif weights:
         own = artifact.load_weights(task.build(model), weights, trust_pickle=trust_pickle)
-        base = artifact.pack(own, task, folder, seed=seed)
+        base = artifact.pack(own, task, folder, seed=seed, code=_users(model, task))
     else:
         base = train(task, model, folder, catalog.recipe(task.baseline), seed=seed, progress=progress)
     return base, task
@@ -82,7 +83,8 @@ def _is_baseline(base: Artifact, task: Task, model: str, seed: int) -> bool:
     trained = [record.technique for record in made.records] == [str(t) for t in catalog.recipe(task.baseline)]
     fresh = task.build(model)
     name = str(getattr(fresh, "builder", type(fresh).__name__))
-    return trained and (made.task_fingerprint, made.seed, made.model) == (task.fingerprint, seed, name)
+    wanted = task.fingerprint, seed, name, _users(model, task)
+    return trained and (made.task_fingerprint, made.seed, made.model, made.code) == wanted
 
 
 def compress(
@@ -97,20 +99,35 @@ def compress(
     refuse_unusable(folder)
     earlier = tuple(part for part in base.manifest.recipe.split(" >> ") if part)
     model = base.model()
-    checkpoint = _unfinished(folder)
+    checkpoint = _unfinished(folder) / _code(recipe, base.manifest.model, task.text)
     run = Run(origin=model, done=earlier, checkpoint=checkpoint, progress=progress)
     whole = " >> ".join([*earlier, str(recipe)])
     with while_nothing_is_timed(f"training for {folder}", progress):
         changed, records = recipe.apply(model, task, seed=seed, run=run)
         records = (*base.manifest.records, *records)
-        packed = artifact.pack(changed, task, folder, recipe=whole, seed=seed, records=records, parent=base)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+        packed = artifact.pack(
+            changed, task, folder, recipe=whole, seed=seed, records=records, parent=base,
+            code=_users(base.manifest.model, task),
+        )  # fmt: skip
+    shutil.rmtree(_unfinished(folder), ignore_errors=True)
     return packed
 
 
 def _unfinished(folder: Path) -> Path:
-    """Where training for that folder keeps its state."""
+    """Where training for that folder keeps its state, in a folder for each form of the code."""
     return folder.with_name(f".{folder.name}.partial")
+
+
+def _code(recipe: Recipe, *named: str) -> str:
+    """What a training that was stopped may only be gone on with by: our code, and the user's in these texts."""
+    own = [part for step in recipe for part in (code_hash(type(step)), *named_models(step))]
+    return digest(rooms("core", "models", "ops", "tasks"), *map(module_hash, named), *own)
+
+
+def _users(model: str, task: Task) -> str:
+    """Hash of the user's own modules that make the model and the task; empty where both are ours."""
+    own = [module_hash(text) for text in (model, task.text)]
+    return digest(*own) if any(own) else ""
 
 
 def refuse_unusable(folder: Path) -> None:

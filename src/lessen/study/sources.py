@@ -30,25 +30,25 @@ def digest(*parts: Any) -> str:
 
 @cache
 def rooms(*names: str) -> str:
-    """Hash of all source files of these rooms; a room that does not exist is empty."""
+    """Hash of all source files of these rooms."""
     home = Path(lessen.__file__).parent
-    files = sorted(f for name in names for f in (home / name).rglob("*") if f.suffix in {".py", ".cpp", ".h", ".cu"})
+    files = sorted(f for name in names for f in (home / name).rglob("*.py"))
     return digest(*[(str(f.relative_to(home)), hashed([f])) for f in files])
 
 
 @cache
-def file_hash(kind: type) -> str:
-    """Hash of the file that a class is written in."""
+def code_hash(kind: type) -> str:
+    """Hash of the file that a class is written in, and of what it imports of its own package and the user's folders."""
     try:
-        return hashed([Path(inspect.getfile(kind))])
+        return digest(hashed([Path(inspect.getfile(kind))]), hashed(own_files(kind.__module__)))
     except (TypeError, OSError):  # typed into a shell: there is no file
         return kind.__qualname__
 
 
 def named_models(technique: Technique) -> list[str]:
-    """Hashes of the models that fields name: in folders, and in modules of the user's.
+    """Hashes of the models that fields name: in folders, and in modules of the user's, which a folder may name, too.
 
-    A folder without one says so better when it is read.
+    A folder without a model says so better when it is read.
     """
     found = []
     for name, field in type(technique).model_fields.items():
@@ -58,7 +58,17 @@ def named_models(technique: Technique) -> list[str]:
             folders = [Path(folder) for folder in ((value,) if isinstance(value, str) else value) if folder]
             files = [folder / file for folder in folders for file in (STRUCTURE, WEIGHTS)]
             found.append(hashed(file for file in files if file.is_file()))
+            found += [module_hash(builder_of(folder)) for folder in folders]
     return found
+
+
+def builder_of(folder: Path) -> str:
+    """What builds the model in a folder; empty where nothing readable says so."""
+    try:
+        builder = json.loads((folder / STRUCTURE).read_text(encoding="utf-8"))["builder"]
+        return str(builder["name"]) if builder else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def module_hash(text: str) -> str:
@@ -66,7 +76,7 @@ def module_hash(text: str) -> str:
 
     Empty for our own names.
     """
-    module, colon, _ = parse_call(text).name.partition(":")
+    module, colon, _ = (parse_call(text).name if text else "").partition(":")
     files = own_files(module) if colon else []
     return hashed(files) if files else ""
 

@@ -22,7 +22,7 @@ from lessen.core.task import Task
 from lessen.core.technique import Technique
 from lessen.core.text import format_call
 from lessen.study.lock import turn
-from lessen.study.sources import digest, file_hash, module_hash, named_models, rooms
+from lessen.study.sources import code_hash, digest, module_hash, named_models, rooms
 
 RECORD = "record.json"
 MACHINE = "machine.json"
@@ -37,8 +37,8 @@ class Place:
     key: str
     seed: int
     make: Callable[[], Any]
-    origin: Place | None = None  # the baseline of this seed; None until it stands
-    done: tuple[str, ...] = ()  # texts since the baseline
+    origin: Place | None = None  # the baseline of this seed, and until it stands the fresh model, where this is not it
+    done: tuple[str, ...] = ()  # texts since then
     records: tuple[Record, ...] = ()  # the baseline's first
     replaced: Place | None = None  # what the last Student since the baseline replaced
 
@@ -89,18 +89,19 @@ class Steps:
             with self.task.seeded(seed):
                 return self.task.build(model)
 
-        sources = (rooms("models", "tasks", "ops", "kernels"), module_hash(model), module_hash(self.task.text))
+        sources = (rooms("core", "models", "ops", "tasks"), module_hash(model), module_hash(self.task.text))
         return Place(digest(model, seed, *sources, *self.surroundings), seed, build)
 
     def after(self, place: Place, technique: Technique) -> Place:
         """One step on, as it will stand in the cache; nothing is made, and its records are those of before."""
         fields = format_call(type(technique).__name__, dict(technique))
-        code = file_hash(type(technique)), rooms("ops", "kernels")
         seen = place.teacher and place.teacher.key, place.done  # where the baseline ends decides who teaches
-        key = digest(place.key, fields, place.seed, *seen, *code, *named_models(technique), *self.surroundings)
-        done = () if place.origin is None else (*place.done, str(technique))
-        replaced = place if technique.replaces else place.replaced
-        return Place(key, place.seed, lambda: self._load(key, technique), place.origin, done, place.records, replaced)
+        code = code_hash(type(technique)), *named_models(technique)
+        key = digest(place.key, fields, place.seed, *seen, *code, *self.surroundings)
+        return Place(
+            key, place.seed, lambda: self._load(key, technique), place.origin or place, (*place.done, str(technique)),
+            place.records, place if technique.replaces else place.replaced,
+        )  # fmt: skip
 
     def has(self, place: Place) -> bool:
         return (self.folder / place.key).is_dir()

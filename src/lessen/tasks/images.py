@@ -135,6 +135,8 @@ class ImageTask(Task):
 
 def _check(images: Images, settings: Settings) -> None:
     """Errors: BadData for arrays that are no data set, BadField for settings that do not fit them."""
+    if len(images.classes) < 2:
+        raise BadData(f"there is nothing to tell apart: {len(images.classes)} class; give two or more")
     for part, x, y in (("training", images.x, images.y), ("test", images.test_x, images.test_y)):
         if x.ndim != 4 or x.dtype != np.uint8 or x.shape[1:] != images.x.shape[1:] or x.shape[1] not in (1, 3):
             raise BadData(f"{part} images are {x.dtype} {x.shape}; expected uint8 (n, c, h, w), all of one size")
@@ -160,7 +162,7 @@ def _split(images: Images, settings: Settings) -> dict[SplitName, Split]:
     if len(absent):
         name = images.classes[absent[0]]
         raise BadData(f"class '{name}' has no training image left; give it more images, hold out fewer, or raise limit")
-    calibration = train[draw(y[train], min(1_000, len(train) // 4), seed, "calibration")[0]]
+    calibration = train[draw(y[train], min(1_000, max(1, len(train) // 4)), seed, "calibration")[0]]
     test = _tensors(images.test_x.copy(), np.array(images.test_y, np.int64))  # torch wants them writable
     return {
         "train": _tensors(x[train], y[train]),
