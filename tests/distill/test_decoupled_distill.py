@@ -25,7 +25,7 @@ def test_its_fields_are_the_formula(task, teacher, monkeypatch: pytest.MonkeyPat
         z, t = model(task.inputs(raw)), teacher.eval()(task.inputs(raw))
         target, others = losses.decoupled(losses.standardized(z), losses.standardized(t), y, 3.0)
         for epoch, share in ((0.0, 0.0), (1.0, 0.5), (2.0, 1.0), (3.5, 1.0)):  # half of 4 epochs
-            batch = train.Batch(task.inputs(raw), y, torch.arange(8), raw, epoch)
+            batch = train.Batch(task.inputs(raw), y, torch.arange(8), epoch)
             expected = 2 * F.cross_entropy(z, y, label_smoothing=0.1) + share * (0.5 * target + 6 * others)
             torch.testing.assert_close(loss(model, batch), expected)
         return model

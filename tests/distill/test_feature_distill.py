@@ -53,7 +53,7 @@ def lesson_of(technique: Technique, student: nn.Module, teacher: nn.Module, task
     technique.apply(student, task, run=Run(origin=teacher))
     index = torch.arange(16)
     raw, y = task.split("train").x[:16], task.split("train").y[:16]
-    batch = train.Batch(task.inputs(raw), y, index, raw)
+    batch = train.Batch(task.inputs(raw), y, index)
     with teaching.seen(seen["model"], seen["paths"]) as own:
         logits = seen["model"](batch.x)
     ours = teaching.View(logits, tuple(own[p] for p in seen["paths"]))

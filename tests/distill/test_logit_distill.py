@@ -28,7 +28,7 @@ def test_the_loss_is_the_formula(task: ImageTask, teacher: nn.Module, monkeypatc
     def spy(model: nn.Module, task: ImageTask, plan: train.Plan, run: Run, *, loss: Any) -> nn.Module:
         seen.update(plan=plan)
         raw, y = task.split("train").x[:8], task.split("train").y[:8]
-        batch = train.Batch(task.inputs(raw), y, torch.arange(8), raw)
+        batch = train.Batch(task.inputs(raw), y, torch.arange(8))
         model.eval()
         assert plan.epochs == 3 and not plan.augment  # so what the teacher shows is kept, and looked up by index
         z, t = model(batch.x), teacher(batch.x)

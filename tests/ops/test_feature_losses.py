@@ -9,17 +9,6 @@ import pytest
 import torch
 
 from lessen.ops import feature_losses as fl
-from lessen.ops.losses import soft_targets
-
-
-def test_three_terms_by_their_weights() -> None:
-    ours, theirs = torch.zeros(1, 2), torch.tensor([[math.log(3), 0.0]])
-    labels, own = torch.tensor(0.7), torch.tensor(0.02)
-    assert fl.joined(labels, ours, theirs, own, (1.0, 0.0, 100.0), 4.0).item() == pytest.approx(0.7 + 2.0)
-    soft = soft_targets(ours, theirs, 2.0).item()
-    assert soft > 0
-    total = fl.joined(labels, ours, theirs, own, (0.5, 3.0, 10.0), 2.0).item()
-    assert total == pytest.approx(0.35 + 3 * soft + 0.2, rel=1e-6)
 
 
 def test_tokens_stand_in_rows_on_a_square_and_vectors_on_one_place() -> None:

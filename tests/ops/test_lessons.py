@@ -19,7 +19,7 @@ Y = torch.tensor([1, 2])
 
 
 def value(lesson, epoch: float = 0.0) -> torch.Tensor:
-    return lesson(View(Z), (View(T),), Batch(Z, Y, Y, Z, epoch), nn.Module())
+    return lesson(View(Z), (View(T),), Batch(Z, Y, Y, epoch), nn.Module())
 
 
 def test_shares_and_labels_are_weighed_by_alpha_and_total() -> None:
@@ -30,6 +30,20 @@ def test_shares_and_labels_are_weighed_by_alpha_and_total() -> None:
     z = losses.soft_targets(losses.standardized(Z), losses.standardized(T), 2.0)
     found = value(lessons.shares_and_labels(task, 2.0, 0.9, total=10.0, standardize=True))
     torch.testing.assert_close(found, 9 * z + hard)
+
+
+def test_layers_stand_beside_labels_and_shares_by_their_weights() -> None:
+    soft, hard = losses.soft_targets(Z, T, 2.0), F.cross_entropy(Z, Y, label_smoothing=0.1)
+
+    def own(student: View, taught: View, batch: Batch, aids: nn.Module) -> torch.Tensor:
+        assert student.logits is Z and taught.logits is T and batch.y is Y
+        return torch.tensor(0.02)
+
+    task = TinyTask()
+    lesson = lessons.layers_and_labels(task, own, (1.0, 0.0, 100.0), 2.0, smoothing=0.1)
+    torch.testing.assert_close(value(lesson), hard + 2)
+    lesson = lessons.layers_and_labels(task, own, (0.5, 3.0, 10.0), 2.0, smoothing=0.1)
+    torch.testing.assert_close(value(lesson), 0.5 * hard + 3 * soft + 0.2)
 
 
 @pytest.mark.parametrize(("epoch", "share"), [(0.0, 0.0), (0.5, 0.25), (2.0, 1.0), (9.0, 1.0)])

@@ -59,7 +59,7 @@ class AttentionDistill(Technique):
         from torch import stack
 
         from lessen.models.teachers import teacher
-        from lessen.ops import feature_losses, layer_pairs, teaching, train
+        from lessen.ops import feature_losses, layer_pairs, lessons, teaching, train
 
         known = teacher("AttentionDistill", self.teacher, model, task, run)
         (taught_by,) = known.values()
@@ -67,12 +67,11 @@ class AttentionDistill(Technique):
         layer_pairs.account(pairs, run.details, run.notes)
         weights = self.hard, self.soft, self.weight * prod(task.shape[1:]) / PIXELS
 
-        def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
-            matched = map(feature_losses.alike, student.features, teachers[0].features)
-            own = stack([feature_losses.attention_transfer(s, t) for s, t in matched]).sum()
-            labels = task.loss(student.logits, batch.y, self.smoothing)
-            return feature_losses.joined(labels, student.logits, teachers[0].logits, own, weights, self.temperature)
+        def own(student: View, taught: View, batch: Batch, aids: nn.Module) -> Tensor:
+            matched = map(feature_losses.alike, student.features, taught.features)
+            return stack([feature_losses.attention_transfer(s, t) for s, t in matched]).sum()
 
+        lesson = lessons.layers_and_labels(task, own, weights, self.temperature, smoothing=self.smoothing)
         return teaching.teach(
             model, known, task, train.Plan.of(self), run, lesson,
             paths=tuple(p.student.path for p in pairs), teacher_paths=tuple(p.teacher.path for p in pairs),

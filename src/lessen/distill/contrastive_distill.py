@@ -58,7 +58,7 @@ class ContrastiveDistill(Technique):
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models.teachers import teacher
-        from lessen.ops import devices, feature_losses, layer_pairs, teaching, train
+        from lessen.ops import devices, feature_losses, layer_pairs, lessons, teaching, train
         from lessen.ops.aids import Contrast
 
         if devices.world_size() > 1:
@@ -83,11 +83,11 @@ class ContrastiveDistill(Technique):
             "adapter_parameters": sum(p.numel() for p in memory.parameters()),
         }  # fmt: skip
 
-        def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
-            own = aids(*map(feature_losses.as_vectors, (*student.features, *teachers[0].features)), batch.index)
-            labels, weights = task.loss(student.logits, batch.y, self.smoothing), (self.hard, self.soft, self.weight)
-            return feature_losses.joined(labels, student.logits, teachers[0].logits, own, weights, self.temperature)
+        def own(student: View, taught: View, batch: Batch, aids: nn.Module) -> Tensor:
+            return aids(*map(feature_losses.as_vectors, (*student.features, *taught.features)), batch.index)
 
+        weights = self.hard, self.soft, self.weight
+        lesson = lessons.layers_and_labels(task, own, weights, self.temperature, smoothing=self.smoothing)
         return teaching.teach(
             model, known, task, train.Plan.of(self), run, lesson, paths=(spots[0],), teacher_paths=(spots[1],),
             aids=memory,

@@ -55,7 +55,7 @@ class HintDistill(Technique):
         from torch import nn, stack
 
         from lessen.models.teachers import teacher
-        from lessen.ops import feature_losses, layer_pairs, teaching, train
+        from lessen.ops import feature_losses, layer_pairs, lessons, teaching, train
         from lessen.ops.aids import adapter
 
         known = teacher("HintDistill", self.teacher, model, task, run)
@@ -72,12 +72,12 @@ class HintDistill(Technique):
         for row, fit in zip(run.details["pairs"], adapters, strict=True):
             row["adapter_parameters"] = sum(p.numel() for p in fit.parameters())
 
-        def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
-            matched = map(feature_losses.alike, student.features, teachers[0].features)
-            own = stack([feature_losses.hint(fit(s), t) for fit, (s, t) in zip(adapters, matched, strict=True)]).sum()
-            labels, weights = task.loss(student.logits, batch.y, self.smoothing), (self.hard, self.soft, self.weight)
-            return feature_losses.joined(labels, student.logits, teachers[0].logits, own, weights, self.temperature)
+        def own(student: View, taught: View, batch: Batch, aids: nn.Module) -> Tensor:
+            matched = map(feature_losses.alike, student.features, taught.features)
+            return stack([feature_losses.hint(fit(s), t) for fit, (s, t) in zip(adapters, matched, strict=True)]).sum()
 
+        weights = self.hard, self.soft, self.weight
+        lesson = lessons.layers_and_labels(task, own, weights, self.temperature, smoothing=self.smoothing)
         return teaching.teach(
             model, known, task, train.Plan.of(self), run, lesson, aids=adapters,
             paths=tuple(p.student.path for p in pairs), teacher_paths=tuple(p.teacher.path for p in pairs),

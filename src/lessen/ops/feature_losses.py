@@ -8,25 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lessen.ops import losses
-
-
-def joined(
-    labels: Tensor,
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    own: Tensor,
-    weights: tuple[float, float, float],
-    temperature: float,
-) -> Tensor:
-    """hard * labels + soft * T^2 KL + weight * own, weights = (hard, soft, weight); labels is their cross-entropy.
-
-    Tian et al. 2020, arXiv:1910.10699, section 4: RepDistiller's gamma, alpha and beta.
-    """
-    hard, soft, weight = weights
-    total = hard * labels + weight * own
-    return total + soft * losses.soft_targets(student_logits, teacher_logits, temperature) if soft else total
-
 
 def as_maps(features: Tensor) -> Tensor:
     """Maps (n, c, h, w) as they are; tokens (n, t, d) -> (n, d, side, side), or (n, d, t, 1) where t is no square;

@@ -1,6 +1,8 @@
-"""Lessons of logits alone, ready for `teaching.teach`: what is minimized when a teacher's answers are all one sees."""
+"""Lessons ready for `teaching.teach`: of logits alone, and of layers beside them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +62,28 @@ def decoupled_and_labels(
         risen = min(1.0, batch.epoch / rise) if rise else 1.0
         labels = task.loss(student.logits, batch.y, smoothing)
         return hard * labels + risen * (alpha * target + beta * others)
+
+    return lesson
+
+
+def layers_and_labels(
+    task: Task,
+    own: Callable[[View, View, Batch, nn.Module], Tensor],
+    weights: tuple[float, float, float],
+    temperature: float,
+    *,
+    smoothing: float = 0.0,
+) -> Lesson:
+    """hard * the labels' loss + soft * T^2 KL + weight * own(student, first teacher, batch, aids).
+
+    weights: (hard, soft, weight), RepDistiller's gamma, alpha and beta (Tian et al. 2020, arXiv:1910.10699, section 4).
+    """
+    hard, soft, weight = weights
+
+    def lesson(student: View, teachers: tuple[View, ...], batch: Batch, aids: nn.Module) -> Tensor:
+        labels = task.loss(student.logits, batch.y, smoothing)
+        total = hard * labels + weight * own(student, teachers[0], batch, aids)
+        return total + soft * losses.soft_targets(student.logits, teachers[0].logits, temperature) if soft else total
 
     return lesson
 

@@ -162,7 +162,7 @@ class _Loop:
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with self.fabric.autocast():
-            loss = self.loss(self.module, Batch(x, y, index, raw, self.step / self.batches))
+            loss = self.loss(self.module, Batch(x, y, index, self.step / self.batches))
         self.optimizer.zero_grad()  # not after the step: the heap would shrink, and be paged in again, at every step
         self.fabric.backward(loss)
         if self.plan.clip:

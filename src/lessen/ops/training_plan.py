@@ -45,7 +45,7 @@ class Plan:
 
 
 class Batch(NamedTuple):
-    """x: model inputs; y: targets as `task.loss` takes them; index: positions in train; raw: before `augment`.
+    """x: model inputs; y: targets as `task.loss` takes them; index: positions in train.
 
     epoch: how many are behind, with the fraction of the running one.
     """
@@ -53,7 +53,6 @@ class Batch(NamedTuple):
     x: Tensor
     y: Tensor
     index: Tensor
-    raw: Tensor
     epoch: float = 0.0
 
 
