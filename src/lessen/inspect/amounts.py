@@ -159,8 +159,3 @@ def _inputs(layer: Any) -> int:
 def _vectors(module: nn.Module) -> int:
     """Parameters with one value a channel: bias, and a norm's weight."""
     return sum(p is not None and p.dim() == 1 for p in module._parameters.values())
-
-
-def nearest_above(ratios: Sequence[float], wanted: float) -> int:
-    """Option (0 stays as it is) of the smallest ratio that is at least `wanted`, or -1."""
-    return next((i for i, r in enumerate((0.0, *ratios)) if r >= wanted - 1e-9), -1)
