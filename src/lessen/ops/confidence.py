@@ -38,8 +38,8 @@ def bins(confidence: Tensor, right: Tensor, count: int = BINS, kind: Kind = "mas
 
     kind: as many predictions in each ("mass"; equal confidences may stand in two), or bins of equal width.
 
-    >>> bins(torch.tensor([0.5, 0.9]), torch.tensor([False, True]), 1)
-    [Bin(low=0.5, high=0.9, n=2, confidence=0.7, right=1)]
+    >>> bins(torch.tensor([0.5, 0.75]), torch.tensor([False, True]), 1)
+    [Bin(low=0.5, high=0.75, n=2, confidence=0.625, right=1)]
     """
     confidence = confidence.double()
     found = []
