@@ -181,40 +181,11 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Scan layers; compare models; errors and outliers."""
-    from lessen import inspect as look
-    from lessen.study import once
-
-    if look.is_run(what, close):
-        options = {"--sensitivity": sensitivity, "--goal": goal, "--layer": layer, "--quick": quick, "--errors": errors}
-        look.asked_of_run(what, beside or (), images, close, options | {"--distributions": distributions})
-        once.refuse_unusable(output)
-        with console.progress(what) as progress:
-            over = look.seeds(what, beside or (), at=at, images=images, seed=seed, progress=progress)
-        commands.show_found({"seeds": over}, output, json)
-        return
-    kinds = look.asked(
-        sensitivity, goal or (), layer or (), quick, beside or (), at, images, errors, distributions, close
-    )
-    found = {}
-    with console.progress(what) as progress:
-        base, task = once.start(what, output, seed=seed, progress=progress)
-        models = [look.Shown.of(base, "original")]
-        for i, other in enumerate(beside or (), 1):
-            made, _ = once.start(other, output.with_name(f"{output.name}-beside{i}"), seed=seed, progress=progress)
-            models.append(look.Shown.of(made, other))
-        if kinds:
-            found["sensitivity"] = look.sensitivity(
-                base.model(), task, kinds, goals=goal or (), layers=layer or (), quick=quick, progress=progress
-            )
-        if errors or distributions:
-            found["inside"] = look.Inside.of(
-                models, task, errors=errors, distributions=distributions, images=images, seed=seed, progress=progress
-            )
-        if beside:
-            found["beside"] = look.beside(models, task, at=at, images=images, seed=seed, progress=progress)
-        if close:
-            found["close"] = look.close(found["beside"], models, task, images=images, seed=seed, progress=progress)
-    commands.show_found(found, output, json)
+    options = commands.Looks(
+        sensitivity=sensitivity, goals=goal or (), layers=layer or (), quick=quick, beside=beside or (), at=at,
+        errors=errors, close=close, distributions=distributions, images=images, seed=seed,
+    )  # fmt: skip
+    commands.inspect(what, options, output, json)
 
 
 @app.command()

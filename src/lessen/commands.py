@@ -1,14 +1,85 @@
-"""What commands do with what they found or ran: pages, tables, JSON."""
+"""What commands do with what the command line asks: run it, and show it as pages, tables, JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lessen import console
 
 if TYPE_CHECKING:
     from lessen.study import Study
+
+
+class Looks(NamedTuple):
+    """What `lessen inspect` is asked to look at, as its options name it."""
+
+    sensitivity: str
+    goals: Sequence[str]
+    layers: Sequence[str]
+    quick: bool
+    beside: Sequence[str]
+    at: str
+    errors: bool
+    close: bool
+    distributions: bool
+    images: int | None
+    seed: int
+
+
+def inspect(what: str, asked: Looks, output: Path, json: bool) -> None:
+    """Look into models, or over a run's seeds, and show what is found. Errors: also those of an option out of place."""
+    from lessen import inspect as look
+
+    found = _over_seeds(what, asked, output) if look.is_run(what, asked.close) else _of_models(what, asked, output)
+    show_found(found, output, json)
+
+
+def _over_seeds(run: str, asked: Looks, output: Path) -> dict[str, Any]:
+    from lessen import inspect as look
+    from lessen.study import once
+
+    options = {
+        "--sensitivity": asked.sensitivity, "--goal": asked.goals, "--layer": asked.layers, "--quick": asked.quick,
+        "--errors": asked.errors, "--distributions": asked.distributions,
+    }  # fmt: skip
+    look.asked_of_run(run, asked.beside, asked.images, asked.close, options)
+    once.refuse_unusable(output)
+    with console.progress(run) as progress:
+        over = look.seeds(run, asked.beside, at=asked.at, images=asked.images, seed=asked.seed, progress=progress)
+    return {"seeds": over}
+
+
+def _of_models(what: str, asked: Looks, output: Path) -> dict[str, Any]:
+    """By page: of one model, and of those beside it."""
+    from lessen import inspect as look
+    from lessen.study import once
+
+    kinds = look.asked(
+        asked.sensitivity, asked.goals, asked.layers, asked.quick, asked.beside, asked.at, asked.images, asked.errors,
+        asked.distributions, asked.close,
+    )  # fmt: skip
+    found: dict[str, Any] = {}
+    with console.progress(what) as progress:
+        base, task = once.start(what, output, seed=asked.seed, progress=progress)
+        models = [look.Shown.of(base, "original")]
+        for i, other in enumerate(asked.beside, 1):
+            folder = output.with_name(f"{output.name}-beside{i}")
+            made, _ = once.start(other, folder, seed=asked.seed, progress=progress)
+            models.append(look.Shown.of(made, other))
+        on: dict[str, Any] = {"images": asked.images, "seed": asked.seed, "progress": progress}
+        if kinds:
+            found["sensitivity"] = look.sensitivity(
+                base.model(), task, kinds, goals=asked.goals, layers=asked.layers, quick=asked.quick, progress=progress
+            )
+        if asked.errors or asked.distributions:
+            found["inside"] = look.Inside.of(models, task, errors=asked.errors, distributions=asked.distributions, **on)
+        if asked.beside:
+            found["beside"] = look.beside(models, task, at=asked.at, **on)
+        if asked.close:
+            found["close"] = look.close(found["beside"], models, task, **on)
+    return found
 
 
 def show_found(found: dict[str, Any], output: Path, json: bool) -> None:

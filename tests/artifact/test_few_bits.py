@@ -126,7 +126,7 @@ def test_a_table_is_made_only_where_it_pays() -> None:
 
 
 def test_signs_and_a_bitmask_are_fewer_bytes_than_two_bits() -> None:
-    weight = drawn(narrow.SIGNS, (200, 200), zeros=0.7)
+    weight = drawn(narrow.Code(1, True), (200, 200), zeros=0.7)
     model = network(a=weight)
     done = forms.shrink(model)
     assert done.bits == {"a": 1} and done.sparse[0].nonzeros == (weight != 0).sum()

@@ -44,14 +44,6 @@ def test_scores_by_hand():
     assert confidence.top(logits).item() == pytest.approx(0.75)
     assert confidence.brier(logits, y).item() == pytest.approx(9 / 8)
     assert confidence.nll(logits, y).item() == pytest.approx(math.log(4))
-    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
-    assert confidence.entropy(logits).item() == pytest.approx(expected)
-
-
-def test_a_higher_temperature_has_more_entropy_up_to_that_of_equal_shares():
-    logits = torch.tensor([[5.0, 1.0, 0.0, -2.0]])
-    found = [confidence.entropy(logits, t).item() for t in (0.5, 1, 4, 1e6)]
-    assert found == sorted(found) and found[-1] == pytest.approx(math.log(4))
 
 
 def test_chance_gives_an_error_that_shrinks_with_samples():

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lessen.ops.distortion import Distortion, memory_saved
+from lessen.ops.distortion import Distortion
 
 
 def test_numbers_by_hand() -> None:
@@ -28,11 +28,3 @@ def test_equal_arrays_arrays_of_zeros_and_other_shapes() -> None:
     assert Distortion.of([0.0, 0.0], [1.0, 0.0])[2:] == (math.inf, -math.inf)
     with pytest.raises(ValueError, match="shapes differ"):
         Distortion.of([1.0], [1.0, 2.0])
-
-
-@pytest.mark.parametrize(
-    ("bits", "scales", "zeros", "saved"),
-    [(8, 0, 0, 0.75), (4, 64, 0, 1 - (0.5 * 4096 + 256) / 16384), (4, 64, 64, 1 - (2048 + 256 + 32) / 16384)],
-)
-def test_memory_counts_scales_and_zero_points(bits: int, scales: int, zeros: int, saved: float) -> None:
-    assert memory_saved(4096, bits, scales, zeros) == pytest.approx(saved)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lessen.ops import layers
-from lessen.ops import quantization as q
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +27,13 @@ def net() -> nn.Module:
     )  # fmt: skip
 
 
+def scale_of(weight: Tensor, bits: int) -> Tensor:
+    """Each row's largest magnitude is the largest integer."""
+    return weight.detach().flatten(1).abs().amax(1) / (2 ** (bits - 1) - 1)
+
+
 def quantized(layer: layers.Conv2d | layers.Linear, bits: int = 8) -> None:
-    layer.wq = layers.WeightQuantizer(q.weight_scale(layer.weight, bits), bits)
+    layer.wq = layers.WeightQuantizer(scale_of(layer.weight, bits), bits)
 
 
 def half_mask(weight: Tensor) -> Tensor:
@@ -72,7 +76,7 @@ def test_ours_extend_theirs_and_lead_back() -> None:
 def test_effective_weight_is_mask_times_quantized_weight_in_any_order() -> None:
     one, mask = layers.Conv2d(3, 4, 3), half_mask(torch.empty(4, 3, 3, 3))
     other = copy.deepcopy(one)
-    scale = q.weight_scale(one.weight, 4)
+    scale = scale_of(one.weight, 4)
     one.set_mask(mask)
     one.wq = layers.WeightQuantizer(scale, 4)
     other.wq = layers.WeightQuantizer(scale, 4)
@@ -113,7 +117,7 @@ def test_the_mask_is_no_part_of_the_state() -> None:
 
 def test_integers_are_what_the_weight_quantizer_computes() -> None:
     weight = torch.randn(6, 3, 3, 3)
-    quantizer = layers.WeightQuantizer(q.weight_scale(weight, 8), 8)
+    quantizer = layers.WeightQuantizer(scale_of(weight, 8), 8)
     integers = quantizer.integers(weight)
     assert integers.dtype == torch.int8 and integers.abs().amax((1, 2, 3)).tolist() == [127] * 6
     assert torch.equal(quantizer(weight), integers * quantizer.scale.reshape(-1, 1, 1, 1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lessen.ops.losses import decoupled, soft_targets, standardized, together
+from lessen.ops.losses import decoupled, soft_targets, softened_entropy, standardized, together
 
 
 def test_two_classes_by_hand() -> None:
@@ -34,6 +34,18 @@ def test_the_mean_over_samples_agrees_with_numpy(temperature: float) -> None:
     expected = temperature**2 * (p * np.log(p / q)).sum(1).mean()
     found = soft_targets(torch.tensor(student), torch.tensor(teacher), temperature)
     assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_entropy_by_hand() -> None:
+    logits = torch.tensor([[math.log(3.0), 0.0]])  # shares 3/4 and 1/4
+    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert softened_entropy(logits, 1.0).item() == pytest.approx(expected)
+
+
+def test_a_higher_temperature_has_more_entropy_up_to_that_of_equal_shares() -> None:
+    logits = torch.tensor([[5.0, 1.0, 0.0, -2.0]])
+    found = [softened_entropy(logits, t).item() for t in (0.5, 1, 4, 1e6)]
+    assert found == sorted(found) and found[-1] == pytest.approx(math.log(4))
 
 
 def test_equal_logits_cost_nothing_and_a_shift_is_no_difference() -> None:

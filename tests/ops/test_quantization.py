@@ -18,11 +18,6 @@ def test_limits(bits: int, signed: bool, expected: tuple[int, int]) -> None:
     assert q.limits(bits, signed) == expected
 
 
-def test_weight_scale_by_hand() -> None:
-    weight = torch.tensor([[[1.27, -0.5]], [[-2.54, 0.1]], [[0.0, 0.0]]])  # the last channel is dead
-    torch.testing.assert_close(q.weight_scale(weight, 8), torch.tensor([0.01, 0.02, 1.0]))
-
-
 @pytest.mark.parametrize(
     ("low", "high", "scale", "zero"),
     [

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from lessen.core.errors import BadArtifact
 from lessen.ops import layers, structure
-from lessen.ops import quantization as q
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +53,7 @@ def mask(model: nn.Module) -> None:
 
 def quantize(model: nn.Module) -> None:
     for layer in layers.weighted(model).values():
-        layer.wq = layers.WeightQuantizer(q.weight_scale(layer.weight, 8), 8)
+        layer.wq = layers.WeightQuantizer.fitting(layer, 8)
     for path in ("block.act", "block.add"):
         if path in layers.sites(model):
             site = layers.sites(model)[path]

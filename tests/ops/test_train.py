@@ -13,7 +13,7 @@ from torch import nn
 
 from lessen.core.errors import BadData, Diverged, Refused
 from lessen.core.run import Run
-from lessen.ops import layers, quantization
+from lessen.ops import layers
 from lessen.ops.train import Batch, Plan, fit, resized
 from lessen.ops.training_plan import batch_count, step_count
 
@@ -248,7 +248,7 @@ def compressed():
     model = layers.own(net())
     for layer in layers.weighted(model).values():
         layer.set_mask(layer.weight.abs() > layer.weight.abs().median())
-        layer.wq = layers.WeightQuantizer(quantization.weight_scale(layer.weight, 8), 8)
+        layer.wq = layers.WeightQuantizer.fitting(layer, 8)
     model[2].oq = layers.ActivationQuantizer()
     model[2].oq.set_range(torch.tensor(0.0), torch.tensor(4.0))
     return model

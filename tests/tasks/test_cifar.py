@@ -135,7 +135,7 @@ def site(cifar_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     thread.start()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(cifar, "URL", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setattr(cifar, "CIFAR100", replace(cifar.CIFAR100, md5=md5))
+    monkeypatch.setattr(cifar.Cifar100, "layout", replace(cifar.CIFAR100, md5=md5))
     yield folder
     server.shutdown()
     thread.join()

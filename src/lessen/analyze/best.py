@@ -37,7 +37,7 @@ class Best(Row):
     seeds: int
 
 
-def bests(points: Sequence[Point], done: Mapping[tuple[str, int], Trial], seed: int = 0) -> tuple[Best, ...]:
+def bests(points: Sequence[Point], done: Mapping[tuple[str, int], Trial]) -> tuple[Best, ...]:
     """Of each arm, over the seeds that all its values have finished; an arm of one value or one seed has none."""
     found = []
     for arm in dict.fromkeys(p.arm for p in points):
@@ -45,7 +45,7 @@ def bests(points: Sequence[Point], done: Mapping[tuple[str, int], Trial], seed: 
         seeds = sorted(set.intersection(*(set(p.seeds) for p in mine))) if mine else []
         scores = _scores(mine, done, seeds)
         if len(mine) > 1 and len(seeds) > 1 and scores is not None:
-            found.append(_best(arm, mine, scores, done, seeds, seed))
+            found.append(_best(arm, mine, scores, done, seeds))
     return tuple(found)
 
 
@@ -56,10 +56,9 @@ def _scores(mine: Sequence[Point], done: Mapping[tuple[str, int], Trial], seeds:
 
 
 def _best(
-    arm: str, mine: Sequence[Point], scores: np.ndarray, done: Mapping[tuple[str, int], Trial], seeds: Sequence[int],
-    seed: int,
-) -> Best:  # fmt: skip
-    drawn = np.random.default_rng(seed).integers(0, len(seeds), (DRAWS, len(seeds)))
+    arm: str, mine: Sequence[Point], scores: np.ndarray, done: Mapping[tuple[str, int], Trial], seeds: Sequence[int]
+) -> Best:
+    drawn = np.random.default_rng(0).integers(0, len(seeds), (DRAWS, len(seeds)))
     means = scores[:, drawn].mean(2)  # (values, draws)
     top = means >= means.max(0) - 1e-12
     shares = (top / top.sum(0)).mean(1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+POWER = 0.8  # share of studies that shall show the effect
+
 
 def pooled_spread(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
     """Standard deviation within groups, taken as equal in all of them, and its degrees of freedom.
@@ -20,8 +22,8 @@ def pooled_spread(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
     return (math.sqrt(total / freedom) if freedom else math.nan), freedom
 
 
-def smallest_effect(spread: float, n: int, freedom: int, *, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The true mean difference that a two-sided t-test at level `alpha` shows in a share `power` of all studies.
+def smallest_effect(spread: float, n: int, freedom: int, *, alpha: float = 0.05) -> float:
+    """The true mean difference that a two-sided t-test at level `alpha` shows in 80 % of all studies.
 
     spread: standard deviation of the n paired differences, known with `freedom` degrees of freedom. NaN when nothing is
     known of it. By the noncentral t distribution: the usual sum of two t quantiles is too small for few seeds at a
@@ -32,4 +34,4 @@ def smallest_effect(spread: float, n: int, freedom: int, *, alpha: float = 0.05,
     from scipy.special import nctdtrinc, stdtrit
 
     limit = stdtrit(freedom, 1 - alpha / 2)
-    return float(nctdtrinc(freedom, 1 - power, limit) * spread / math.sqrt(n))
+    return float(nctdtrinc(freedom, 1 - POWER, limit) * spread / math.sqrt(n))

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 EXACT = 8  # up to so many values all orders are tried: 40,320
+RESAMPLES = 1_000
 
 
 class Correlation(NamedTuple):
@@ -73,14 +74,14 @@ class Steadiness(NamedTuple):
     low: float
 
 
-def steadiness(values: np.ndarray, *, resamples: int = 1_000, seed: int = 0) -> Steadiness:
+def steadiness(values: np.ndarray) -> Steadiness:
     """Bootstrap over the samples of values (rows, samples), ranked by their means over the samples."""
     import numpy as np
 
     n = values.shape[1]
-    random = np.random.default_rng(seed)
-    weights = random.multinomial(n, np.full(n, 1 / n), resamples) / n
-    means = weights @ values.T  # (resamples, rows)
+    random = np.random.default_rng(0)
+    weights = random.multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    means = weights @ values.T  # (RESAMPLES, rows)
     places = np.stack([places_of(row) for row in means])
     low, high = np.quantile(places, [0.025, 0.975], axis=0)
     whole = _unit(values.mean(1))

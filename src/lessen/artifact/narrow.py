@@ -49,7 +49,7 @@ class Code(NamedTuple):
     def pack(self, values: np.ndarray) -> np.ndarray:
         """Flat values -> bytes.
 
-        >>> SIGNS.pack(np.array([1, -1, 1, 1], np.int8))
+        >>> Code(1, True).pack(np.array([1, -1, 1, 1], np.int8))
         array([13], dtype=uint8)
         """
         first, between = self.line
@@ -174,7 +174,6 @@ def _bits(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values).reshape(-1).view(f"u{values.dtype.itemsize}")
 
 
-SIGNS = Code(1, True)
 CODES = tuple(
     Code(width, signed, step)
     # steps as encodings.stretch makes them; 3 bits in steps of 16 fit 4 bits in steps of 8

@@ -1,0 +1,1 @@
+"""Taught students: every technique that trains, with a teacher or with labels alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from lessen.core import training
@@ -47,16 +48,15 @@ class EnsembleDistill(Technique):
     precision: training.Precision = "32"
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
-        from dataclasses import replace
-
         from lessen.models.teachers import teacher
         from lessen.ops import lessons, teaching, train
 
         if not self.epochs:
             return model
         folders = tuple(dict.fromkeys(self.teachers))
+        sources = folders if self.count <= len(folders) else (*folders, "")  # "" is the run's origin
         known = {}
-        for folder in folders if self.count <= len(folders) else (*folders, ""):
+        for folder in sources:
             known |= teacher("EnsembleDistill", folder, model, task, run)
         more = self.count - len(known)
         known |= self._trained(more, task, run) if more > 0 else {}
@@ -73,8 +73,6 @@ class EnsembleDistill(Technique):
 
     def _trained(self, count: int, task: Task, run: Run) -> dict[str, nn.Module]:
         """So many nets of the origin's builder, by name, from seeds of their own. Errors: Refused without a builder."""
-        from dataclasses import replace
-
         import torch
 
         from lessen.models import pristine

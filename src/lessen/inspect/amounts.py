@@ -16,6 +16,7 @@ from lessen.analyze.allocation import Term, kept
 from lessen.inspect.bits import stored
 from lessen.inspect.findings import CLIPPING
 from lessen.inspect.sites import Site
+from lessen.inspect.weights import inputs
 from lessen.ops import layers, lowrank, sparsity
 from lessen.ops.cost import value_bits
 
@@ -113,7 +114,7 @@ def _of_channels(model: nn.Module, sites: Sequence[Site], options: Sequence[floa
     weights: list[Term] = []
     kept_bytes: list[Term] = []
     for path, layer in real.items():
-        out, inn = _shares(rows, path, len(layer.weight)), _shares(columns, path, _inputs(layer))
+        out, inn = _shares(rows, path, len(layer.weight)), _shares(columns, path, inputs(layer))
         for (i, a), (j, b) in ((x, y) for x in out for y in inn):
             term = _product(left, layer.weight.numel() * a * b, i, j)
             weights.append(term)
@@ -152,15 +153,6 @@ def _whole(terms: Sequence[Term], total: float) -> Amount:
     return Amount(total, total - sum(float(t.table.flat[0]) for t in free), tuple(free))
 
 
-def _inputs(layer: Any) -> int:
-    return layer.in_channels if isinstance(layer, layers.Conv2d) else layer.in_features
-
-
 def _vectors(module: nn.Module) -> int:
     """Parameters with one value a channel: bias, and a norm's weight."""
     return sum(p is not None and p.dim() == 1 for p in module._parameters.values())
-
-
-def nearest_above(ratios: Sequence[float], wanted: float) -> int:
-    """Option (0 stays as it is) of the smallest ratio that is at least `wanted`, or -1."""
-    return next((i for i, r in enumerate((0.0, *ratios)) if r >= wanted - 1e-9), -1)

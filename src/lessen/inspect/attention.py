@@ -19,6 +19,7 @@ from lessen.core.run import silent
 from lessen.inspect.findings import percent
 from lessen.ops import bootstrap, gradcam, similarity
 from lessen.ops.bootstrap import Estimate
+from lessen.ops.devices import device_of
 
 BATCH = 64
 ROWS = 6  # pictures drawn by chance, and as many where the maps differ most
@@ -75,7 +76,7 @@ def layers_for(models: Sequence[nn.Module], names: Sequence[str], sample: Tensor
 
     A model that lacks the latter takes its own deepest. Errors: Refused with the layers that serve and their sizes.
     """
-    known = [gradcam.sizes(model, sample.to(_device(model))) for model in models]
+    known = [gradcam.sizes(model, sample.to(device_of(model))) for model in models]
     wanted = at or gradcam.deepest(models[0], known[0])
     found = []
     for model, name, sizes in zip(models, names, known, strict=True):
@@ -143,7 +144,7 @@ def _look(
     model: nn.Module, path: str, inputs: Callable[[Tensor], Tensor], x: Tensor, target: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Logits (n, classes) and maps (n, h, w) on the CPU; of the model's own top class where no target is given."""
-    device = _device(model)
+    device = device_of(model)
     with torch.no_grad():
         logits = torch.cat([model(inputs(part.to(device))).cpu() for part in x.split(BATCH)])
     target = logits.argmax(1) if target is None else target
@@ -152,10 +153,6 @@ def _look(
         for part, t in zip(x.split(BATCH), target.split(BATCH), strict=True)
     ]
     return logits, torch.cat(maps)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def _likeness(

@@ -130,13 +130,14 @@ def _held(target: lowrank.Target, values: Tensor, edges: Sequence[float], band: 
     living = values[values != 0]
     near = float((living.abs() < band).double().mean()) if len(living) else math.nan
     return Held(
-        len(target.last.weight), _inputs(target.first), sum(w.numel() for w in stored),
+        len(target.last.weight), inputs(target.first), sum(w.numel() for w in stored),
         sum(int((w == 0).sum()) for w in stored), _sd(values), near, len(target.first.weight) if target.second else 0,
         target.first.wq.bits if target.first.wq is not None else 0, tuple(histograms.counts(values, edges)),
     )  # fmt: skip
 
 
-def _inputs(layer: layers.Conv2d | layers.Linear) -> int:
+def inputs(layer: layers.Conv2d | layers.Linear) -> int:
+    """Channels or features that the layer reads."""
     return layer.in_channels if isinstance(layer, layers.Conv2d) else layer.in_features
 
 

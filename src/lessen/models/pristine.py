@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 
 def text(model: nn.Module) -> str | None:
     """What `task.build` makes the architecture from again; None for a model that does not know its builder."""
+    call = _call(model)
+    return None if call is None else str(call)
+
+
+def _call(model: nn.Module) -> Call | None:
+    """The model's builder without what comes from the task."""
     builder: Call | None = getattr(model, "builder", None)
     if builder is None:
         return None
-    return str(Call(builder.name, {k: v for k, v in builder.args.items() if k not in ("shape", "classes")}))
+    return Call(builder.name, {k: v for k, v in builder.args.items() if k not in ("shape", "classes")})
 
 
 def compressed(model: nn.Module) -> bool:
@@ -61,11 +67,10 @@ def narrower(field: str, model: nn.Module, factor: float) -> str:
     """The text of the model's own builder with its width times `factor`. Errors: BadField when it has none, for the
     empty field that could name one.
     """
-    builder: Call | None = getattr(model, "builder", None)
-    if builder is None:
+    call = _call(model)
+    if call is None:
         raise BadField(f"{field} is empty and the model does not know its builder; name one, such as 'resnet8'")
-    args = {k: v for k, v in builder.args.items() if k not in ("shape", "classes")}
-    return str(Call(builder.name, {**args, "width": round(args.get("width", 1.0) * factor, 6)}))
+    return str(Call(call.name, {**call.args, "width": round(call.args.get("width", 1.0) * factor, 6)}))
 
 
 def refuse_no_smaller(technique: str, text: str, parameters: int, before: int) -> None:

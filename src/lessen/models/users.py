@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from inspect import Parameter, signature
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from lessen.core.errors import BadField, LessenError, UnknownName
+from lessen.models import imported
 from lessen.ops import chance, layers
 from lessen.ops.modes import evaluating
 
@@ -33,7 +33,7 @@ def build_users(name: str, args: dict[str, Any], shape: tuple[int, ...], classes
     except LessenError:
         raise
     except Exception as e:  # whatever the user's code raises
-        raise BadField(f"'{name}' failed: {_line(e)}; call it yourself with { ({**offered, **args}) }") from e
+        raise BadField(f"'{name}' failed: {imported.line(e)}; call it yourself with { ({**offered, **args}) }") from e
     if not isinstance(model, nn.Module):
         raise BadField(f"'{name}' returned a {type(model).__name__}; return a torch.nn.Module")
     _try(name, model, shape, classes)
@@ -42,12 +42,7 @@ def build_users(name: str, args: dict[str, Any], shape: tuple[int, ...], classes
 
 def _function(name: str) -> Callable[..., Any]:
     path, _, attribute = name.partition(":")
-    try:
-        module = import_module(path)
-    except Exception as e:  # a module may raise anything while it is imported
-        raise BadField(
-            f"cannot import '{path}' for model '{name}': {_line(e)}; install it or run lessen in its folder"
-        ) from e
+    module = imported.module(path, "model", name)
     found = getattr(module, attribute, None)
     if found is None:
         public = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
@@ -77,7 +72,7 @@ def _forward(name: str, model: nn.Module, x: torch.Tensor, classes: int) -> None
             y = model(x)
     except Exception as e:  # whatever the user's forward raises
         raise BadField(
-            f"the model of '{name}' cannot take {several} of shape {tuple(x.shape[1:])}{mode}: {_line(e)}"
+            f"the model of '{name}' cannot take {several} of shape {tuple(x.shape[1:])}{mode}: {imported.line(e)}"
         ) from e
     got, wanted = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__, (len(x), classes)
     if got != wanted:
@@ -96,7 +91,3 @@ def _moving_nothing(model: nn.Module) -> Iterator[None]:
         chance.restore(kept)
         for home, key, buffer, value in buffers:
             home[key] = buffer.copy_(value)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

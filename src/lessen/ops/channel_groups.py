@@ -163,7 +163,7 @@ def _end(path: str, module: Any, last: bool) -> tuple[str, Any]:
 
 
 def _coupled(graph: tp.DependencyGraph, group: Any, real: nn.Module) -> Coupled:
-    parts = max(_parts(graph, group))
+    parts = max(_parts(group))
     n = len(group[0].idxs) // parts
     members = []
     for item in group:
@@ -235,7 +235,7 @@ def _reason_to_stay(
         grouped = isinstance(layer, layers.Conv2d) and node.type == OPTYPE.CONV and layer.groups > 1
         if width is None or max(indices) >= width or (grouped and len(indices) < width):
             return f"its channels do not fit those of {path}"
-    parts = _parts(graph, group)
+    parts = _parts(group)
     return "groups of different sizes" if any(max(parts) % p for p in parts) else ""
 
 
@@ -255,7 +255,7 @@ def _multiplies(layer: Any) -> bool:
     return layer.groups in (layer.in_channels, layer.out_channels) and layer.in_channels != layer.out_channels
 
 
-def _parts(graph: tp.DependencyGraph, group: Any) -> list[int]:
+def _parts(group: Any) -> list[int]:
     """Channel groups of the grouped (not depthwise) convolutions among the members; [1] when there are none."""
     members = {dep.target.module for dep, _ in group if dep.target.type == OPTYPE.CONV}
     return [1, *(m.groups for m in members)]

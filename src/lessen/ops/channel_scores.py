@@ -17,7 +17,7 @@ from lessen.ops.modes import evaluating
 from lessen.ops.watching import Place, watching
 
 Criterion = Literal["l1", "l2", "gradient", "taylor", "activation", "bn_scale", "random"]
-NEED_DATA = ("gradient", "taylor", "activation")
+NEED_DATA = ("gradient", "taylor", "activation")  # criteria that look at samples
 Local = Callable[[Member], Tensor | None]  # a number for every entry along the member's dim, or no opinion
 
 

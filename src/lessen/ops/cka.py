@@ -28,11 +28,6 @@ def linear(x: Tensor, y: Tensor) -> Tensor:
     return (x.T @ y).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())
 
 
-def debiased(x: Tensor, y: Tensor) -> Tensor:
-    """The estimate from HSIC_1 for features x (n, p) and y (n, q), n >= 4; around 0 where nothing is shared."""
-    return matrix(Hsics.of([x], [y])).squeeze()
-
-
 def grams(features: Sequence[Tensor]) -> Tensor:
     """Linear kernels of layers' features, each (n, ...), with an empty diagonal: (layers, n, n) float64."""
     flat = [f.flatten(1).double() for f in features]

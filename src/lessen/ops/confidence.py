@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 BINS = 10
+DRAWS, SEED = 1000, 0  # of what is resampled
 Kind = Literal["mass", "width"]
 
 
@@ -37,8 +38,8 @@ def bins(confidence: Tensor, right: Tensor, count: int = BINS, kind: Kind = "mas
 
     kind: as many predictions in each ("mass"; equal confidences may stand in two), or bins of equal width.
 
-    >>> bins(torch.tensor([0.5, 0.9]), torch.tensor([False, True]), 1)
-    [Bin(low=0.5, high=0.9, n=2, confidence=0.7, right=1)]
+    >>> bins(torch.tensor([0.5, 0.75]), torch.tensor([False, True]), 1)
+    [Bin(low=0.5, high=0.75, n=2, confidence=0.625, right=1)]
     """
     confidence = confidence.double()
     found = []
@@ -72,29 +73,29 @@ def ece(confidence: Tensor, right: Tensor, count: int = BINS, kind: Kind = "mass
     return error(bins(confidence, right, count, kind))
 
 
-def expected(confidence: Tensor, count: int = BINS, kind: Kind = "mass", draws: int = 1000, seed: int = 0) -> Tensor:
-    """Calibration errors (draws,) of a perfectly calibrated model with these confidences (n,).
+def expected(confidence: Tensor) -> Tensor:
+    """Calibration errors (DRAWS,) of a perfectly calibrated model with these confidences (n,), bins of equal count.
 
     Of n predictions none is zero: this is the scale on which an error means something.
     """
-    confidence, random = confidence.double(), torch.Generator().manual_seed(seed)
-    members = _members(confidence, count, kind)
-    right = (torch.rand(draws, len(confidence), generator=random, dtype=torch.float64) < confidence).double()
-    return sum((((confidence - right)[:, rows]).sum(1).abs() for rows in members), torch.zeros(draws)) / len(confidence)
+    confidence, random = confidence.double(), torch.Generator().manual_seed(SEED)
+    members = _members(confidence, BINS, "mass")
+    right = (torch.rand(DRAWS, len(confidence), generator=random, dtype=torch.float64) < confidence).double()
+    return sum((((confidence - right)[:, rows]).sum(1).abs() for rows in members), torch.zeros(DRAWS)) / len(confidence)
 
 
-def resampled(confidence: Tensor, right: Tensor, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+def resampled(confidence: Tensor, right: Tensor) -> tuple[float, float]:
     """95 % bootstrap interval (Efron 1979) of the calibration error over samples, bins of equal count as they are.
 
     Resampling adds noise to an error that noise already raises, so the draws are moved down by what they rose
     (basic interval), never below zero.
     """
-    confidence, random, n = confidence.double(), torch.Generator().manual_seed(seed), len(confidence)
+    confidence, random, n = confidence.double(), torch.Generator().manual_seed(SEED), len(confidence)
     gaps = torch.zeros(n, BINS, dtype=torch.float64)
     for i, rows in enumerate(_members(confidence, BINS, "mass")):
         gaps[rows, i] = (confidence - right.double())[rows]
     whole = gaps.sum(0).abs().sum() / n
-    picked = torch.randint(n, (draws, n), generator=random)
+    picked = torch.randint(n, (DRAWS, n), generator=random)
     found = torch.stack([gaps[rows].sum(0).abs().sum() / n for rows in picked])
     low, high = found.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return max(0.0, 2 * float(whole) - high), max(0.0, 2 * float(whole) - low)
@@ -109,13 +110,3 @@ def brier(logits: Tensor, y: Tensor) -> Tensor:
 def nll(logits: Tensor, y: Tensor) -> Tensor:
     """-ln of the share of the right class, logits (n, classes): (n,) nats."""
     return F.cross_entropy(logits.double(), y, reduction="none")
-
-
-def entropy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Of softened shares softmax(logits / T), logits (n, classes): (n,) nats, ln(classes) where all are equal.
-
-    >>> entropy(torch.zeros(1, 4)).item().__round__(4)
-    1.3863
-    """
-    p = F.log_softmax(logits.double() / temperature, 1)
-    return -(p.exp() * p).sum(1)

@@ -1,4 +1,4 @@
-"""Where training runs: the devices that torchrun names, else one GPU, else the CPU."""
+"""Where training runs: the devices that torchrun names, else one GPU, else the CPU. And where a model lies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from lessen.core.errors import Refused
 
@@ -32,6 +33,11 @@ def connect(precision: Precision) -> Fabric:
     )  # fmt: skip
     fabric.launch()
     return fabric
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters lie; the CPU for one that has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def world_size() -> int:

@@ -1,4 +1,4 @@
-"""How far a quantized array is from the original, and the memory it saves: for tensors and NumPy's."""
+"""How far a quantized array is from the original: for tensors and NumPy's."""
 
 from __future__ import annotations
 
@@ -60,15 +60,6 @@ class Sums(NamedTuple):
         ratio = math.sqrt(self.noise / self.signal) if self.signal else math.inf
         decibel = 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
         return Distortion(self.noise / self.count, self.absolute / self.count, ratio, decibel)
-
-
-def memory_saved(count: int, bits: int, scales: int, zeros: int = 0, before: int = 32) -> float:
-    """Share of the bytes that `count` values of `before` bits lose as `bits`, with float32 scales and zero points.
-
-    >>> memory_saved(1024, 4, scales=16)
-    0.859375
-    """
-    return 1 - (count * bits + 32 * scales + bits * zeros) / (count * before)
 
 
 def _double(values: Any) -> Tensor:

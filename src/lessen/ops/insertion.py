@@ -18,6 +18,7 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
 from lessen.ops import bias_correction, calibration, equalization, layers, ranges, ties
+from lessen.ops.devices import device_of
 from lessen.ops.graph import input_readers, quantizer_places
 from lessen.ops.modes import evaluating
 from lessen.ops.watching import Place, watching
@@ -62,7 +63,7 @@ def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
     _fit_weights(model, plan, run)
     for (path, slot), (span, bits) in found.items():
         quantizer = layers.ActivationQuantizer.covering(*span, bits=bits)
-        setattr(model.get_submodule(path), slot, quantizer.to(_device(model)))
+        setattr(model.get_submodule(path), slot, quantizer.to(device_of(model)))
     if float_model is not None and x is not None:
         run.details["bias_shift"] = bias_correction.correct(model, float_model, x)
     if unknown := layers.left_alone(model):
@@ -80,7 +81,7 @@ def take_out_idle(model: nn.Module, task: Task, run: Run) -> None:
         if getattr(site, slot, None) is not None
     }
     called: set[Place] = set()
-    x = task.inputs(task.split("train").x[:RUN]).to(_device(model))
+    x = task.inputs(task.split("train").x[:RUN]).to(device_of(model))
     with watching(model, places, lambda place, _: called.add(place)), evaluating(model), torch.inference_mode():
         model(x)
     idle = [place for place in places if place not in called]
@@ -187,7 +188,3 @@ def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
             layer.wq = layers.HalfQuantizer.fitting(layer)
         told[path] = 32 if layer.wq is None else layer.wq.bits
     ties.tie_scales(model)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -47,13 +47,13 @@ def channels_last(values: Tensor) -> Tensor:
     return values.flatten(2).transpose(1, 2) if values.dim() == 4 else values.reshape(len(values), -1, values.shape[-1])
 
 
-def reaching(tops: Tensor, part: float = REACH) -> float:
-    """Share of the channels whose largest magnitude, tops (c,), reaches this part of the largest of all.
+def reaching(tops: Tensor) -> float:
+    """Share of the channels whose largest magnitude, tops (c,), reaches half the largest of all.
 
     >>> reaching(torch.tensor([8.0, 5.0, 1.0, 1.0]))
     0.5
     """
-    return float((tops >= part * tops.amax()).double().mean())
+    return float((tops >= REACH * tops.amax()).double().mean())
 
 
 def holders(tops: Tensor) -> tuple[float, int, float]:

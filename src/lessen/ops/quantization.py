@@ -18,15 +18,6 @@ def limits(bits: int, signed: bool) -> tuple[int, int]:
     return (-(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
 
-def weight_scale(weight: Tensor, bits: int) -> Tensor:
-    """Symmetric scale of every output channel by its largest magnitude: (out, ...) -> (out,).
-
-    A channel of zeros gets scale 1, so that it stays zeros.
-    """
-    top = weight.detach().flatten(1).abs().amax(1)
-    return torch.where(top > 0, top / limits(bits, signed=True)[1], torch.ones_like(top))
-
-
 def columns_of(n: int, group: int) -> Tensor:
     """The group (n,) of each of n columns; the last group is shorter where `group` does not divide n.
 

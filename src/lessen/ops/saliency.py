@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lessen.core.task import Task
 from lessen.ops import layers
 from lessen.ops.modes import evaluating
+from lessen.ops.training_plan import mix_seeds
 
 Criterion = Literal["magnitude", "gradient", "random"]
 Score = tuple[Tensor, Tensor]  # flat: what is ranked, and what ranks those that are equal in it
@@ -36,7 +37,7 @@ def scores(model: nn.Module, criterion: Criterion, task: Task, seed: int) -> dic
     if criterion == "gradient":
         found = {path: g.flatten().abs() * sized[path][0] for path, g in gradients(model, task).items()}
     else:
-        chance = torch.Generator().manual_seed(hash((seed, SALT)) % 2**63)
+        chance = torch.Generator().manual_seed(mix_seeds(seed, SALT))
         found = {path: torch.rand(w.weight.numel(), generator=chance) for path, w in weights.items()}
     return {path: (_pruned_first(found[path], size), size_too) for path, (size, size_too) in sized.items()}
 

@@ -49,12 +49,13 @@ class ChannelPrune(Technique):
     batch: Annotated[int, Range("samples a training step", 2, 65_536, log=True)] = 128
 
     def _apply(self, model: Any, task: Task, run: Run) -> Any:
-        from lessen.ops import channels, layers, train
+        from lessen.ops import channel_scores, channels, layers, train
 
         self._check(layers.own(model))
         calibration, device = task.split("calibration"), next(model.parameters()).device
         sample = task.inputs(calibration.x[:2]).to(device)
-        data = channels.Data(task.inputs(calibration.x), calibration.y, task.loss) if self._looks() else None
+        looks = self.criterion in channel_scores.NEED_DATA
+        data = channels.Data(task.inputs(calibration.x), calibration.y, task.loss) if looks else None
         start, shapes = channels.Start.of(model, sample), channels.shapes(model)
         for step in range(1, self.steps + 1) if self.ratio or self.layers or self.of == "bytes kept" else ():
             run.progress((step - 1) / self.steps, f"cut {step}/{self.steps}")
@@ -64,10 +65,6 @@ class ChannelPrune(Technique):
                 model = self._train(model, task, run, train.Plan(self.epochs, self.batch, lr=self.lr), step)
         self._report(start, channels.Start.of(model, sample), shapes, channels.shapes(model), run)
         return model
-
-    def _looks(self) -> bool:
-        """Whether the criterion looks at samples."""
-        return self.criterion in ("gradient", "taylor", "activation")
 
     def _check(self, model: Any) -> None:
         """Paths that exist, ratios in their range."""

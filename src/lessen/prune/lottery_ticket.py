@@ -150,9 +150,11 @@ class _Trial:
     def __init__(
         self, asked: LotteryTicket, task: Task, run: Run, builder: str, device: Any, seed: int, number: int
     ) -> None:
+        from lessen.ops.training_plan import mix_seeds
+
         self.asked, self.task, self.run, self.builder, self.device = asked, task, run, builder, device
         self.number = number
-        self.seed = seed if number == 0 else hash((seed, number)) % 2**63  # the first has the baseline's first weights
+        self.seed = seed if number == 0 else mix_seeds(seed, number)  # the first has the baseline's first weights
         self.right: dict[str, Any] = {}  # arm -> (images,) bool, on validation
         self.curves: list[dict[str, Any]] = []
         self.history: list[Any] = []  # of the ticket
@@ -161,6 +163,7 @@ class _Trial:
     def play(self) -> None:
         """Train the dense net; prune, rewind and train in rounds; then the ticket's masks on other first weights."""
         from lessen.ops import sparsity, ties
+        from lessen.ops.training_plan import mix_seeds
 
         asked, early = self.asked, self.asked.rewind_epoch
         net = self._fresh(self.seed)
@@ -178,7 +181,7 @@ class _Trial:
             net = self._masked(self._fresh(self.seed), masks, rewound)
             self.history = self._train(net, f"round {i}", early, asked.epochs)
         self.ticket, self.right["ticket"] = net, self._answers(net)
-        other = self._masked(self._fresh(hash((self.seed, OTHER)) % 2**63), masks)
+        other = self._masked(self._fresh(mix_seeds(self.seed, OTHER)), masks)
         self._train(other, "re-initialized", 0, asked.epochs)
         self.right["reset"] = self._answers(other)
 

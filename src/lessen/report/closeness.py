@@ -31,7 +31,7 @@ def sentences(close: Closeness, f: Finding) -> list[str]:
 
 
 def _levels(close: Closeness) -> str:
-    each = [f"{n.arm} on {words.percent(n.amounts['agreement'].value)} (KL {_nats(n, 'kl')})" for n in close.nears]
+    each = [f"{n.arm} on {words.percent(n.amounts['agreement'].value)} (KL {_kl(n)})" for n in close.nears]
     return f"The baseline's answer on test images is given by {words.listed(each)}." if each else ""
 
 
@@ -41,13 +41,13 @@ def _best(close: Closeness, f: Finding) -> str:
     best = min(close.nears, key=lambda n: n.amounts["kl"].value)
     at = next(position(f, p.x) for p in f.points if (p.arm, p.recipe) == (best.arm, best.recipe))
     return (
-        f"Closest to the baseline's shares by the mean is {best.arm} at {at} (KL {_nats(best, 'kl')}), chosen as the "
+        f"Closest to the baseline's shares by the mean is {best.arm} at {at} (KL {_kl(best)}), chosen as the "
         f"best of {len(close.nears)} on these images, which flatters it."
     )
 
 
-def _nats(n: Near, measure: str) -> str:
-    return f"{nats(n.amounts[measure].value)}{words.HARD}nats"
+def _kl(n: Near) -> str:
+    return f"{nats(n.amounts['kl'].value)}{words.HARD}nats"
 
 
 def nats(value: float) -> str:

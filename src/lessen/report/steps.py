@@ -56,7 +56,7 @@ def waterfall(line: Line, steps: Sequence[Step]) -> Figure | None:
     data = _bars(steps) + _scores(line, steps)
     most = max([*(step.stored for step in steps), line.runnable or 0]) / 1000
     if line.runnable is not None:
-        data += _file(line, len(steps), most)
+        data += _file(line, len(steps))
         rows, labels = [*rows, len(steps)], [*labels, "<b>the file</b>"]
     layout = {
         **BASE, "height": 96 + 44 * len(rows), "margin": {"l": 8, "r": 14, "t": 10, "b": 44}, "showlegend": False,
@@ -104,7 +104,7 @@ def _scores(line: Line, steps: Sequence[Step]) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _file(line: Line, row: int, most: float) -> list[Figure]:
+def _file(line: Line, row: int) -> list[Figure]:
     size, kilobytes = words.size(line.runnable), (line.runnable or 0) / 1000
     tip = {"hovertext": [f"all files that the runtime needs: {size} (measured)"], "hoverinfo": "text"}
     found: list[Figure] = [

@@ -58,7 +58,6 @@ class Line:
     test: Stat | None
     interval: tuple[float, float] | None  # 95 %, of the mean test score on one test set
     drop: Stat | None  # validation, baseline - this, paired by seed
-    test_drop: Stat | None
     runnable: float | None
     transport: float | None
     folder: float | None
@@ -150,7 +149,6 @@ def _line(number: int, recipe: str, group: list[Trial], base: dict[int, Measurem
         validation=Stat.of(v for _, v in validations), test=test,
         interval=_interval([m.test for _, m in seen]),
         drop=Stat.of(b.validation.value - v for seed, v in validations if (b := base.get(seed)) and b.validation),
-        test_drop=Stat.of(base[seed].test.value - m.test.value for seed, m in seen if seed in base),
         runnable=statistics.fmean(b.runnable for b in size) if size else None,
         transport=statistics.fmean(b.transport for b in size) if size else None,
         folder=statistics.fmean(b.folder for b in size) if size else None,

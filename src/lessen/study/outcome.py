@@ -11,7 +11,7 @@ from lessen.study.plan import Study
 
 def failed(trials: Sequence[Trial], study: Study) -> list[Trial]:
     """Those of the study's own recipes and seeds; a run folder may hold more."""
-    return [t for t in trials if t.status == "failed" and t.key in _wanted(study)]
+    return [t for t in trials if t.status == "failed" and t.key in study.keys]
 
 
 def raise_failed(trials: Sequence[Trial], study: Study) -> None:
@@ -20,10 +20,6 @@ def raise_failed(trials: Sequence[Trial], study: Study) -> None:
     if lost:
         first = f"'{lost[0].recipe}'" if lost[0].recipe else "the baseline"
         raise LessenError(
-            f"{len(lost)} of {len(_wanted(study))} trials failed, the first {first} of seed {lost[0].seed}: "
+            f"{len(lost)} of {len(study.keys)} trials failed, the first {first} of seed {lost[0].seed}: "
             f"{lost[0].error}; mend it and run again, what is done is kept"
         )
-
-
-def _wanted(study: Study) -> set[tuple[str, int]]:
-    return {(recipe, seed) for recipe in ("", *study.everything) for seed in study.seeds}

@@ -114,6 +114,11 @@ class Study(BaseModel):
         asked = (recipe for comparison in self.comparisons for recipe in comparison.recipes)
         return tuple(recipe for recipe in dict.fromkeys((*self.recipes, *asked)) if recipe)
 
+    @property
+    def keys(self) -> set[tuple[str, int]]:
+        """Of all trials that are wanted: every recipe, the baseline "" among them, with every seed."""
+        return {(recipe, seed) for recipe in ("", *self.everything) for seed in self.seeds}
+
     def on(self, *, task: str = "", model: str = "", seeds: tuple[int, ...] = ()) -> Study:
         """The same recipes and questions elsewhere; what is empty stays as it is."""
         fields = {name: getattr(self, name) for name in type(self).model_fields}

@@ -134,7 +134,7 @@ class LiveTable(Watch):
 
 def _count(study: Study, kept: list[Trial]) -> tuple[int, int]:
     """Trials of this study that are done, and all that it wants."""
-    wanted = {(recipe, seed) for recipe in ("", *study.everything) for seed in study.seeds}
+    wanted = study.keys
     return sum(trial.status == "done" and trial.key in wanted for trial in kept), len(wanted)
 
 

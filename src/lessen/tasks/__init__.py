@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lessen.core.errors import BadData, BadField, LessenError, UnknownName
 from lessen.core.task import Task
 from lessen.core.text import Call, parse_call
+from lessen.models import imported
 
 if TYPE_CHECKING:
     from lessen.tasks.dataset import Settings
@@ -58,7 +59,7 @@ def _own(call: Call) -> Task:
     except LessenError:
         raise
     except Exception as e:  # whatever the user's code raises
-        raise BadData(f"task '{call}' failed: {_line(e)}") from e
+        raise BadData(f"task '{call}' failed: {imported.line(e)}") from e
     if not isinstance(found, Task):
         raise BadField(f"'{call.name}' returned a {type(found).__name__}; return a lessen Task, such as ImageTask")
     found.text = str(call)
@@ -67,17 +68,8 @@ def _own(call: Call) -> Task:
 
 def _function(name: str) -> Any:
     module, _, attribute = name.partition(":")
-    try:
-        home = import_module(module)
-    except Exception as e:  # a module may raise anything while it is imported
-        raise BadField(
-            f"cannot import '{module}' for task '{name}': {_line(e)}; install it or run lessen in its folder"
-        ) from e
+    home = imported.module(module, "task", name)
     known = {k: v for k, v in vars(home).items() if callable(v) and not k.startswith("_")}
     if attribute not in known:
         raise UnknownName(f"function of {module}", attribute, known)
     return known[attribute]
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -64,32 +64,32 @@ CIFAR100 = Layout(
 )
 
 
-class Cifar10(Settings):
+class Cifar(Settings):
+    """What both sets share; `layout` tells them apart."""
+
+    layout: ClassVar[Layout]
+
+    data: Data = ""
+    verify: Verify = True
+    crop: Crop = 4
+    flip: Flip = True
+
+    def load(self) -> Images:
+        return _load(self.layout, self.data, self.verify)
+
+
+class Cifar10(Cifar):
     """60,000 colour images, 32 px, 10 classes (CIFAR-10)."""
 
     name: ClassVar[str] = "cifar10"
-
-    data: Data = ""
-    verify: Verify = True
-    crop: Crop = 4
-    flip: Flip = True
-
-    def load(self) -> Images:
-        return _load(CIFAR10, self.data, self.verify)
+    layout: ClassVar[Layout] = CIFAR10
 
 
-class Cifar100(Settings):
+class Cifar100(Cifar):
     """60,000 colour images, 32 px, 100 classes (CIFAR-100)."""
 
     name: ClassVar[str] = "cifar100"
-
-    data: Data = ""
-    verify: Verify = True
-    crop: Crop = 4
-    flip: Flip = True
-
-    def load(self) -> Images:
-        return _load(CIFAR100, self.data, self.verify)
+    layout: ClassVar[Layout] = CIFAR100
 
 
 def _load(layout: Layout, data: str, verify: bool) -> Images:

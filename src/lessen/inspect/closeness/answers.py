@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lessen.analyze.statistics import wilson
-from lessen.ops import bootstrap, confidence, similarity
+from lessen.ops import bootstrap, confidence, losses, similarity
 from lessen.ops.bootstrap import Estimate
 from lessen.ops.confidence import Bin
 
@@ -56,7 +56,7 @@ def _answers(original: Tensor, own: Tensor, y: Tensor) -> Answers:
         chance=(float(chance.mean()), float(chance.quantile(0.95))),
         sure=float(sure.mean() - right.double().mean()),
         brier=bootstrap.mean(confidence.brier(own, y)), nll=bootstrap.mean(confidence.nll(own, y)),
-        entropies=tuple(bootstrap.mean(confidence.entropy(own, t)) for t in TEMPERATURES), bins=tuple(bins),
+        entropies=tuple(bootstrap.mean(losses.softened_entropy(own, t)) for t in TEMPERATURES), bins=tuple(bins),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lessen.ops import bootstrap, cka, gradcam, layers, similarity
 from lessen.ops.bootstrap import Estimate
+from lessen.ops.devices import device_of
 from lessen.ops.stages import stages
 from lessen.ops.watching import recorded
 
@@ -102,7 +103,7 @@ def watched(model: nn.Module, ends: Iterable[str]) -> tuple[str, ...]:
 
 def look(models: Sequence[nn.Module], inputs: Callable[[Tensor], Tensor], x: Tensor) -> Seen:
     """Run all private models on images x as stored, batch by batch, so that no features are kept."""
-    known = [gradcam.sizes(m, inputs(x[:1]).to(_device(m))) for m in models]
+    known = [gradcam.sizes(m, inputs(x[:1]).to(device_of(m))) for m in models]
     ends = [_ends(m, sizes) for m, sizes in zip(models, known, strict=True)]
     paths = [watched(m, e.values()) for m, e in zip(models, ends, strict=True)]
     logits: list[list[Tensor]] = [[] for _ in models]
@@ -112,7 +113,7 @@ def look(models: Sequence[nn.Module], inputs: Callable[[Tensor], Tensor], x: Ten
         features: list[list[Tensor]] = []
         for i, model in enumerate(models):
             places = [("out", path) for path in dict.fromkeys((*paths[i], *ends[i].values()))]
-            out, seen = recorded(model, inputs(part.to(_device(model))), places)
+            out, seen = recorded(model, inputs(part.to(device_of(model))), places)
             logits[i].append(out.cpu())
             features.append([seen["out", path][-1].cpu() for path in paths[i]])
             for size, path in ends[i].items():
@@ -127,10 +128,6 @@ def _ends(model: nn.Module, sizes: dict[str, Size]) -> dict[Size, str]:
     single = [p for p in sizes if min(sizes[p]) > 1 and isinstance(model.get_submodule(p), layers._Site)]
     found = {sizes[path]: path for path in single}
     return dict(sorted(found.items(), reverse=True))
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def align(seen: Seen) -> Aligned:

@@ -161,7 +161,7 @@ def limits(found: Close) -> list[str]:
 PARTS = (answers, contests, calibration, softness, features, looks, limits)
 
 
-def exact(e: Estimate) -> str:
+def point_interval(e: Estimate) -> str:
     """An estimate of points with its interval."""
     return f"{100 * e.mean:.1f} ({100 * e.low:.1f} to {100 * e.high:.1f})"
 
