@@ -188,7 +188,7 @@ def tell(study: Study, run: Path, given: argparse.Namespace, *, whole: bool) -> 
 
 def measured(study: Study, run: Path) -> tuple[int, int]:
     """Trials that are done, and all."""
-    wanted = {(recipe, seed) for recipe in ("", *study.everything) for seed in study.seeds}
+    wanted = study.keys
     database = run / "study.db"
     if not database.is_file():
         return 0, len(wanted)

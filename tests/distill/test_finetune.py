@@ -58,7 +58,7 @@ def test_same_seed_same_result_and_input_untouched(digits, scratch):
 
 
 def test_every_field_is_the_plans():
-    assert set(Finetune.model_fields) == set(Plan.__dataclass_fields__) - {"milestones", "span"}
+    assert set(Finetune.model_fields) == set(Plan.__dataclass_fields__) - {"span"}
     assert Plan(**dict(Finetune())).lr == 0.01
 
 

@@ -33,7 +33,7 @@ def test_linear_falls_from_its_peak_to_one_step_above_zero():
 
 
 def test_step_drops_tenfold_at_each_milestone():
-    assert shares("step", 8, milestones=(0.5, 0.75)) == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert shares("step", 8) == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 @pytest.mark.parametrize("steps", [10, 37])
@@ -58,6 +58,6 @@ def test_one_cycle_rises_for_the_warmup_when_there_is_one():
 @pytest.mark.parametrize("name", ["constant", "cosine", "linear", "step", "onecycle"])
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (2, 5), (3, 3)])
 def test_no_run_is_too_short(name, steps, warmup):
-    found = shares(name, steps, warmup=warmup, milestones=(0.5,))
+    found = shares(name, steps, warmup=warmup)
     assert all(0 <= s <= 1 for s in found)
     assert found[0] > 0

@@ -6,23 +6,23 @@ Cosine: Loshchilov & Hutter 2017, arXiv:1608.03983. One cycle: Smith & Topin 201
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 Name = Literal["cosine", "linear", "onecycle", "step", "constant"]
 START, END = 1 / 25, 1 / 250_000  # where one cycle begins and ends, as shares of its peak
 RISE = 0.3  # share of a one-cycle run that rises, when no warm-up is given
-DROP = 0.1  # factor at each milestone of a step schedule
+DROP, MILESTONES = 0.1, (0.5, 0.75)  # a step schedule's factor, and at which shares of the run
 
 
-def schedule(name: Name, steps: int, warmup: int = 0, milestones: Sequence[float] = ()) -> Callable[[int], float]:
+def schedule(name: Name, steps: int, warmup: int = 0) -> Callable[[int], float]:
     """Step 0..steps-1 -> share of the peak learning rate.
 
     The first `warmup` steps rise linearly to 1 (one cycle rises by a half cosine, for 30 % of the run when
-    `warmup` is 0); milestones are shares of the run.
+    `warmup` is 0).
 
-    >>> [schedule("step", 4, milestones=(0.5,))(i) for i in range(4)]
-    [1.0, 1.0, 0.1, 0.1]
+    >>> [round(schedule("step", 4)(i), 2) for i in range(4)]
+    [1.0, 1.0, 0.1, 0.01]
     """
     warmup = min(warmup, steps)
     if name == "onecycle":
@@ -30,7 +30,7 @@ def schedule(name: Name, steps: int, warmup: int = 0, milestones: Sequence[float
     after: dict[str, Callable[[int], float]] = {
         "cosine": lambda step: (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2,
         "linear": lambda step: 1 - (step - warmup) / (steps - warmup),
-        "step": lambda step: DROP ** sum(step >= m * steps for m in milestones),
+        "step": lambda step: DROP ** sum(step >= m * steps for m in MILESTONES),
         "constant": lambda step: 1.0,
     }
     return lambda step: (step + 1) / warmup if step < warmup else after[name](step)

@@ -91,7 +91,7 @@ class _Loop:
         self.batches = batch_count(len(self.y), plan.batch, fabric.world_size)
         self.steps = self.batches * plan.epochs
         warmup = round(plan.warmup * self.batches)
-        self.share = schedules.schedule(plan.schedule, self.steps, warmup, plan.milestones)
+        self.share = schedules.schedule(plan.schedule, self.steps, warmup)
         self.model = model.to(fabric.device)
         self.channels_last = plan.channels_last or plan.precision != "32"  # kernels of 16-bit floats are made for it
         if self.channels_last:

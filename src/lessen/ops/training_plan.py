@@ -26,7 +26,6 @@ class Plan:
     weight_decay: float = 5e-4
     schedule: schedules.Name = "cosine"
     warmup: float = 0.0  # epochs
-    milestones: tuple[float, ...] = (0.5, 0.75)  # of a step schedule, shares of the run
     smoothing: float = 0.0
     ema: float = 0.0  # decay of the average of weights; 0 is off
     clip: float = 0.0  # largest norm of the gradient; 0 is off

@@ -19,6 +19,7 @@ from lessen.core.errors import BadData, BadField
 from lessen.core.record import Cost
 from lessen.core.task import Split, SplitName, Task
 from lessen.ops import augment, cost
+from lessen.ops.devices import device_of
 from lessen.ops.modes import evaluating
 from lessen.ops.unanswered import settled
 from lessen.tasks.dataset import Images, Settings, draw
@@ -113,13 +114,13 @@ class ImageTask(Task):
             np.random.set_state(numpy)
 
     def cost(self, model: nn.Module) -> Cost:
-        return cost.count(model, torch.zeros(1, *self.shape, device=_device(model)))
+        return cost.count(model, torch.zeros(1, *self.shape, device=device_of(model)))
 
     def evaluate(self, model: nn.Module, name: SplitName) -> float | None:
         x, y = self.split(name)
         if not len(y):
             return None
-        device = _device(model)
+        device = device_of(model)
         with evaluating(model), torch.inference_mode():
             outputs = [model(self.inputs(part.to(device))).cpu() for part in x.split(BATCH)]
         return self.score(settled(torch.cat(outputs), y), y)
@@ -195,7 +196,3 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     mean, variance = total / n, square / n - (total / n) ** 2
     std = variance.clamp(min=0).sqrt()
     return (mean / 255).float(), torch.where(std > 0, std / 255, 1.0).float()
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
