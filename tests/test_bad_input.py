@@ -291,7 +291,7 @@ def test_ctrl_c_stops_a_training_that_then_goes_on(tmp_path):
     job.send_signal(signal.SIGINT)
     _, err = job.communicate()
     assert (job.returncode, "the same command goes on" in one_line(err)) == (130, True)
-    assert not folder.exists() and list((tmp_path / ".out.partial").glob("training-*.pt"))
+    assert not folder.exists() and list((tmp_path / ".out.partial").glob("*/training-*.pt"))
     again = process(*command, code=WATCHED)
     out, err = again.communicate()
     assert (again.returncode, err) == (0, "")
