@@ -55,7 +55,7 @@ def test_proxies_by_hand(digits, trained):
     grid = [bits.ratio(4), bits.ratio(2)]
     errors = bits.proxies(model, digits, sites, grid)["squared error"]
     head = layers.weighted(model)["head"]
-    expected = [float((bits.rounded(head, b) - head.weight).square().sum()) for b in (4, 2)]
+    expected = [float((bits.rounded(head, b) - head.weight).detach().square().sum()) for b in (4, 2)]
     assert errors[-1] == pytest.approx(sum(expected) / 2) and len(errors) == len(sites)
 
 
