@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from lessen.artifact import load
+from lessen.core.errors import BadStudy
 from lessen.core.trial import Trial
 from lessen.measure import measure
 from lessen.store import Store
@@ -185,6 +186,11 @@ def test_what_is_not_there_or_not_whole_is_told_in_one_line(finished, tmp_path, 
     assert told(monkeypatch, out, other, "--recipe", INT8) == 1
     assert "name a folder of this machine" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_page_that_is_not_there_is_told(tmp_path) -> None:
+    with pytest.raises(BadStudy, match=r"cannot read .*README.md \(No such file.*; name the page .* by --readme"):
+        page.into(tmp_path / "README.md", "text")
 
 
 def test_a_baseline_that_failed_does_not_say_what_trained(finished) -> None:
