@@ -131,7 +131,7 @@ def into(readme: Path, text: str) -> None:
     try:
         whole = readme.read_text(encoding="utf-8")
     except OSError as e:
-        raise BadStudy(f"cannot read {readme} ({e.strerror}); name the page that gets the figures by --readme") from None
+        raise BadStudy(f"cannot read {readme} ({e.strerror}); name the page for the figures by --readme") from None
     if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(BEGIN) > whole.index(END):
         raise BadStudy(f"{readme} lacks its markers {BEGIN} and {END}; put them where the figures go")
     before, rest = whole.split(BEGIN)
