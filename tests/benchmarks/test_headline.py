@@ -189,9 +189,7 @@ def test_what_is_not_there_or_not_whole_is_told_in_one_line(finished, tmp_path, 
 
 
 def test_a_page_that_is_not_there_is_told(tmp_path) -> None:
-    with pytest.raises(
-        BadStudy, match=r"cannot read .*README.md \(No such file.*; name the page for the figures by --readme"
-    ):
+    with pytest.raises(BadStudy, match=r"cannot read .*README.md \(No such file.*; name the page for the figures"):
         page.into(tmp_path / "README.md", "text")
 
 
