@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -13,18 +13,19 @@ from lessen import catalog, models, tasks
 from lessen.core.errors import UnknownName
 from lessen.core.technique import Doc, Range
 
-HEADS = {"techniques": "Techniques", "models": "Models", "tasks": "Tasks"}  # by the word that lists them
 MADE = "Made by `make docs` from the code; `lessen list NAME` prints the same fields in short."
-INTRODUCED = {
-    "models": ("The task gives the input's shape and the number of classes: `resnet20(width=0.5)`.", ""),
-    "tasks": ('Arguments stand in brackets: `cifar100(data="DIR", cutmix=0.5)`.', ""),
+OPENED = {  # what a reference page says first
+    "techniques": f"# Techniques\n\n{MADE}\n",
+    "models": f"# Models\n\n{MADE}\n\nThe task gives the shape of the input and the classes: `resnet20(width=0.5)`.\n",
+    "tasks": f'# Tasks\n\n{MADE}\n\nArguments stand in brackets: `cifar100(data="DIR", cutmix=0.5)`.\n',
 }
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One name: what stands behind it in brackets, what it is in words, and its fields."""
+    """One name: which list it is in, what stands behind it in brackets, what it is in words, and its fields."""
 
+    of: str
     name: str
     aside: str
     doc: str
@@ -50,17 +51,17 @@ def entries(what: str) -> Iterator[Entry]:
         everything = [*lists, *(name for names in lists.values() for name in names)]
         raise UnknownName("technique, model or task", what, everything)
     for of, names in lists.items():
-        for name in names if what == of else [what] if what in names else []:
-            yield _entry(of, name)
+        chosen = names if what == of else [name for name in names if name == what]
+        yield from (_entry(of, name) for name in chosen)
 
 
 def _entry(of: str, name: str) -> Entry:
     if of == "techniques":
         kind = catalog.technique(name)
-        return Entry(name, f"{catalog.family(name)}; {kind.paper}", inspect.getdoc(kind) or "", kind)
+        return Entry(of, name, f"{catalog.family(name)}; {kind.paper}", inspect.getdoc(kind) or "", kind)
     if of == "models":
-        return Entry(name, "model", models.describe(name), models.arguments(name))
-    return Entry(name, "task", tasks.describe(name), tasks.data_set(name))
+        return Entry(of, name, "model", models.describe(name), models.arguments(name))
+    return Entry(of, name, "task", tasks.describe(name), tasks.data_set(name))
 
 
 def lines(entry: Entry) -> str:
@@ -74,32 +75,34 @@ def lines(entry: Entry) -> str:
 
 def as_json(found: Iterable[Entry]) -> dict[str, Any]:
     """By name: what a program wants to know of it."""
-    techniques = known()["techniques"]
     return {
         e.name: catalog.describe(e.name)
-        if e.name in techniques
+        if e.of == "techniques"
         else {"is": e.aside, "doc": e.doc, "schema": e.kind.model_json_schema()}
         for e in found
     }
 
 
 def page(what: str, found: Iterable[Entry]) -> str:
-    """The reference page of a list, or of one name; models with the same fields stand together."""
-    text = [f"# {HEADS.get(what, what)}", "", MADE, "", *INTRODUCED.get(what, ())]
-    if what == "models":
-        alike: dict[tuple[tuple[str, ...], ...], list[Entry]] = {}
-        for entry in found:
-            alike.setdefault(tuple(fields(entry.kind)), []).append(entry)
-        for rows, group in alike.items():
-            text += [f"## {', '.join(e.name for e in group)}", "", *(f"- `{e.name}`: {e.doc}" for e in group), ""]
-            text += _table(rows)
-        return "\n".join(text)
-    for e in found:
-        paper = getattr(e.kind, "paper", "")
-        text += [f"## {e.name}" + (f" ({catalog.family(e.name)})" if paper else ""), "", e.doc, ""]
-        text += [f"Paper: {paper}", ""] if paper else []
-        text += _table(fields(e.kind))
+    """The reference page of a list, or the part of one name; models with the same fields stand together."""
+    text = [OPENED[what]] if what in OPENED else []
+    alike: dict[object, list[Entry]] = {}
+    for entry in found:
+        alike.setdefault(tuple(fields(entry.kind)) if entry.of == "models" else entry.name, []).append(entry)
+    for group in alike.values():
+        text += [*_about(group), *_table(fields(group[0].kind))]
     return "\n".join(text)
+
+
+def _about(group: Sequence[Entry]) -> list[str]:
+    """The heading of entries with the same fields, and what they are."""
+    first = group[0]
+    if first.of == "models":
+        return [f"## {', '.join(e.name for e in group)}", "", *(f"- `{e.name}`: {e.doc}" for e in group), ""]
+    if first.of == "techniques":
+        family, _, paper = first.aside.partition("; ")
+        return [f"## {first.name} ({family})", "", first.doc, "", f"Paper: {paper}", ""]
+    return [f"## {first.name}", "", first.doc, ""]
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> list[str]:
