@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,13 +12,11 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.models import pristine
 from lessen.ops import layers, similarity, teaching, train
-from lessen.ops.modes import evaluating
+from lessen.ops.answering import answers
 from lessen.ops.training_plan import mix_seeds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-BATCH = 256  # of answers
 
 
 def taught_in_turn(
@@ -32,7 +30,8 @@ def taught_in_turn(
     """
     seed, device = torch.initial_seed(), next(model.parameters()).device
     name, teacher = pristine.text(model) or type(model).__name__, task.copy(model).eval()
-    first, stages = _answers(model, task), run.details.setdefault("stages", [])
+    x = task.split("validation").x
+    first, stages = answers(model, task, x), run.details.setdefault("stages", [])
     nets: list[nn.Module] = []
     histories: list[list[Epoch]] = []
     taught_by = first
@@ -41,7 +40,7 @@ def taught_in_turn(
         with task.seeded(mix_seeds(seed, i)):
             net = layers.own(task.build(text)).to(device)
             net = teaching.teach(net, {name: teacher}, task, plan, part, lesson)
-        own = _answers(net, task)
+        own = answers(net, task, x)
         stages.append({
             "model": text, "parameters": task.cost(net).parameters, "validation": task.evaluate(net, "validation"),
             "teacher": name, "to_teacher": nearness(own, taught_by), "to_first": nearness(own, first),
@@ -63,13 +62,3 @@ def nearness(logits: Tensor, teacher: Tensor) -> dict[str, float] | None:
         return None
     agreement = (logits.argmax(1) == teacher.argmax(1)).float().mean().item()
     return {"agreement": agreement, "kl": similarity.kl(teacher, logits).mean().item()}
-
-
-def _answers(net: Any, task: Task) -> Tensor:
-    """Its logits (n, classes) of the validation split, on the CPU; (0, 1) where that is empty."""
-    x = task.split("validation").x
-    if not len(x):
-        return torch.zeros(0, 1)
-    device = next(net.parameters()).device
-    with evaluating(net), torch.inference_mode():
-        return torch.cat([net(task.inputs(part.to(device))).cpu() for part in x.split(BATCH)])

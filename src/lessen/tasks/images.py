@@ -19,12 +19,11 @@ from lessen.core.errors import BadData, BadField
 from lessen.core.record import Cost
 from lessen.core.task import Split, SplitName, Task
 from lessen.ops import augment, cost
+from lessen.ops.answering import BATCH, answers
 from lessen.ops.devices import device_of
-from lessen.ops.modes import evaluating
 from lessen.ops.unanswered import settled
 from lessen.tasks.dataset import Images, Settings, draw
 
-BATCH = 256  # of evaluation
 PREPARING = 5_000  # training images that a model may be started from
 
 
@@ -120,10 +119,7 @@ class ImageTask(Task):
         x, y = self.split(name)
         if not len(y):
             return None
-        device = device_of(model)
-        with evaluating(model), torch.inference_mode():
-            outputs = [model(self.inputs(part.to(device))).cpu() for part in x.split(BATCH)]
-        return self.score(settled(torch.cat(outputs), y), y)
+        return self.score(settled(answers(model, self, x), y), y)
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(json.dumps([self.settings.shared(), self.classes], sort_keys=True).encode())
