@@ -19,13 +19,17 @@ MIXED: dict[Precision, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-
 
 
 def connect(precision: Precision) -> Fabric:
-    """Fabric over the devices of this run. Errors: Refused for 16-bit floats on a CPU."""
+    """Fabric over the devices of this run. A CPU that emulates bfloat16 (`emulated`) gets float32 in its place.
+
+    Errors: Refused for 16-bit floats on a CPU.
+    """
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "16" and accelerator == "cpu":
         raise Refused("precision='16' needs a GPU; use precision='bf16' or '32' on a CPU")
+    precision = "32" if emulated(precision) else precision
     world, local = world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     fabric = Fabric(
         accelerator=accelerator, devices=local, num_nodes=world // local, precision=MIXED[precision],
@@ -33,6 +37,13 @@ def connect(precision: Precision) -> Fabric:
     )  # fmt: skip
     fabric.launch()
     return fabric
+
+
+def emulated(precision: Precision) -> bool:
+    """Whether bfloat16 is asked of a CPU that has no wide instructions for it, where it is many times slower."""
+    if precision != "bf16" or torch.cuda.is_available():
+        return False
+    return torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -138,40 +138,60 @@ class LogSGD(Optimizer):
 
 
 class Muon(Optimizer):
-    """torch's Muon for weights (out, ...) of any rank: it steps 2-D views (out, rest) of the same storage.
+    """Muon for weights (out, ...) of any rank, each seen as a matrix (out, rest), with Nesterov's momentum.
 
-    unit: each weight has the norm of rows of unit length, sqrt(out), before every step, and no decay.
+    unit: each weight has the norm of rows of unit length, sqrt(out), before every step, and no decay; its step is
+    scaled as the author's, sqrt(max(1, out / rest)), not to AdamW's size.
     """
 
     def __init__(
         self, params: Sequence[nn.Parameter], lr: float, momentum: float, weight_decay: float, unit: bool = False
     ) -> None:
-        super().__init__(params, {"lr": lr})
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0 if unit else weight_decay})
         for p in params:
             if not (p.is_contiguous() or _channels_last(p)):
                 p.data = p.data.contiguous()
-        self.views = [nn.Parameter(_matrix(p.detach(), p)) for p in params]
         self.unit = unit
-        self.inner = torch.optim.Muon(
-            self.views, lr=lr, momentum=momentum, weight_decay=0.0 if unit else weight_decay,
-            adjust_lr_fn="original" if unit else "match_rms_adamw",
-        )  # fmt: skip
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         (group,) = self.param_groups
-        for p, view in zip(group["params"], self.views, strict=True):
-            view.grad = None if p.grad is None else _matrix(p.grad, p)
-            if self.unit and p.grad is not None:
-                view.mul_(len(view) ** 0.5 / view.norm().clamp(min=1e-12))
-        self.inner.param_groups[0]["lr"] = group["lr"]
-        self.inner.step()
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            weight, gradient = _matrix(p, p), _matrix(p.grad, p)
+            if self.unit:
+                weight.mul_(len(weight) ** 0.5 / weight.norm().clamp(min=1e-12))
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+            state["momentum"].lerp_(gradient, 1 - group["momentum"])
+            step = orthogonal(gradient.lerp(state["momentum"], group["momentum"]))
+            rows, columns = weight.shape
+            size = max(1.0, rows / columns) ** 0.5 if self.unit else 0.2 * max(rows, columns) ** 0.5
+            weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(step, alpha=-group["lr"] * size)
 
-    def state_dict(self) -> dict[str, Any]:
-        return self.inner.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.inner.load_state_dict(state_dict)
+def orthogonal(matrix: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
+    """(m, n) -> (m, n): U S V' becomes about U V', with singular values between 0.7 and 1.2 where they were not tiny.
+
+    Newton-Schulz iterations x <- (a + b xx' + c (xx')^2) x of Jordan's coefficients. The factors share eigenvectors, so
+    they are multiplied in the smaller of xx' and x'x, and x itself is touched twice: a third of the operations for a
+    matrix nine times as wide as high. Unlike torch's, in float32: not every CPU has products of bfloat16.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.float() if len(matrix) <= matrix.shape[1] else matrix.float().T
+    x = x / x.norm().clamp(min=eps)
+    gram = x @ x.T
+    whole = torch.eye(len(x), device=x.device)
+    for left in reversed(range(steps)):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        whole = factor @ whole
+        if left:
+            gram = factor @ gram @ factor
+    x = whole @ x
+    return (x if len(matrix) <= matrix.shape[1] else x.T).to(matrix.dtype)
 
 
 def _matrix(value: Tensor, weight: Tensor) -> Tensor:

@@ -225,6 +225,8 @@ class _Loop:
     def finish(self) -> None:
         """Leave the weights to return in the model, and what happened in the run."""
         notes, done, patience = self.run.notes, self.epoch, self.plan.patience
+        if devices.emulated(self.plan.precision):
+            notes.append("trained in float32: this CPU would only emulate bfloat16, many times slower")
         if patience and self.best is None:
             notes.append("early stopping was off: the validation split is empty")
         elif done < self.end:
