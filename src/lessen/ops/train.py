@@ -18,7 +18,7 @@ from lessen.core.errors import BadField, Diverged
 from lessen.core.record import Epoch
 from lessen.core.run import Run
 from lessen.core.task import Task
-from lessen.ops import augment, chance, devices, layers, modes, optimizers, schedules
+from lessen.ops import augment, chance, devices, layers, modes, optimizers, schedules, winograd
 from lessen.ops.averages import Average, clones
 from lessen.ops.checkpoints import Checkpoint
 from lessen.ops.graph import failing_layer
@@ -161,7 +161,7 @@ class _Loop:
             x = resized(x, self.plan.sizes[self.step * len(self.plan.sizes) // self.steps])
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        with self.fabric.autocast():
+        with self.fabric.autocast(), winograd.Quick():
             loss = self.loss(self.module, Batch(x, y, index, self.step / self.batches))
         self.optimizer.zero_grad()  # not after the step: the heap would shrink, and be paged in again, at every step
         self.fabric.backward(loss)
