@@ -38,7 +38,7 @@ from lessen.core.errors import BadField, Refused, UnknownName
 from lessen.core.record import Record
 from lessen.core.run import Run
 from lessen.core.technique import Range, Technique
-from lessen.ops import layers
+from lessen.ops import devices, layers
 
 every = pytest.mark.parametrize("name", NAMES)
 
@@ -192,7 +192,8 @@ def test_the_seed_alone_decides(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "precision" in catalog.technique(name).model_fields])
-def test_mixed_precision_trains_as_float32_does(name: str) -> None:
+def test_mixed_precision_trains_as_float32_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "emulated", lambda precision: False)  # slow is good enough here
     asked = quick(name) if catalog.technique(name).trains else quick(name).model_copy(update={"epochs": 1})
     (exact, e), (mixed, m) = (
         asked.model_copy(update={"precision": kind}).apply(net(), task(), seed=SEED) for kind in ("32", "bf16")

@@ -171,10 +171,26 @@ def test_muon_on_a_convolution_is_muon_on_its_matrix(channels_last):
         flat.grad = gradient.flatten(1).clone()
         ours.step()
         theirs.step()
-    if channels_last:  # the columns of the bfloat16 products stand in another order
-        assert (weight.flatten(1) - flat).abs().max() < 0.02 * (0.2 * 54**0.5) * 3 * 0.05
-    else:
-        assert torch.equal(weight.flatten(1), flat)
+    # torch's products are in bfloat16
+    assert (weight.flatten(1) - flat).abs().max() < 0.02 * (0.2 * 54**0.5) * 3 * 0.05
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16), (1, 9)])
+def test_orthogonal_is_five_newton_schulz_iterations(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x = matrix.double() if shape[0] <= shape[1] else matrix.double().T
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    found = optimizers.orthogonal(matrix)
+    assert found.dtype == matrix.dtype
+    assert (found - (x if shape[0] <= shape[1] else x.T)).abs().max() < 1e-3
+    assert torch.linalg.svdvals(found).max() < 1.25
+
+
+def test_orthogonal_of_nothing_is_nothing():
+    assert torch.equal(optimizers.orthogonal(torch.zeros(3, 4)), torch.zeros(3, 4))
 
 
 def test_muon_takes_a_weight_of_any_layout():

@@ -298,6 +298,22 @@ def test_image_sizes_have_equal_shares_of_the_run():
     assert seen == [4, 4, 4, 6, 6, 6, 8, 8, 8]
 
 
+@pytest.mark.parametrize(("capability", "emulated"), [("DEFAULT", True), ("AVX2", True), ("AVX512", False)])
+def test_a_cpu_that_would_emulate_bfloat16_trains_in_float32_and_says_so(capability, emulated, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    kinds, task, run = set(), TinyTask(), Run()
+
+    def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+        answers = model(batch.x)
+        kinds.add(torch.is_autocast_enabled("cpu"))
+        return task.loss(answers, batch.y)
+
+    fit(net(), task, Plan(epochs=1, batch=48, precision="bf16"), run, loss=loss)
+    assert kinds == {not emulated}
+    assert any("trained in float32: this CPU would only emulate bfloat16" in note for note in run.notes) == emulated
+
+
 @pytest.mark.parametrize(("precision", "last"), [("32", False), ("bf16", True)])
 def test_sixteen_bit_floats_keep_images_channels_last(precision, last):
     task, seen = TinyTask(), set()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,15 +76,28 @@ def conv2d(x: Tensor, weight: Tensor) -> Tensor:
     return _Convolution.apply(x, weight)  # type: ignore[no-any-return]
 
 
-def suits(x: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> bool:
-    """Whether `conv2d` computes this convolution, and it pays."""
-    return (
-        tuple(weight.shape[2:]) == (3, 3) and x.dim() == 4 and min(x.shape[2:]) >= 2 and groups == 1
-        and min(weight.shape[:2]) >= LEAST and weight.shape[0] * weight.shape[1] >= PAIRS and x.shape[1] == weight.shape[1]
-        and _is(stride, 1) and _is(padding, 1) and _is(dilation, 1)
-        and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
-        and not torch.is_autocast_enabled("cpu")
-    )  # fmt: skip
+class _Call(NamedTuple):
+    """What torch.conv2d was called with."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+    groups: int = 1
+
+    @property
+    def suits(self) -> bool:
+        """Whether `conv2d` computes this convolution, and it pays."""
+        out, inn = self.weight.shape[:2]
+        return (
+            tuple(self.weight.shape[2:]) == (3, 3) and self.x.dim() == 4 and min(self.x.shape[2:]) >= 2
+            and min(out, inn) >= LEAST and out * inn >= PAIRS and self.x.shape[1] == inn and self.groups == 1
+            and _is(self.stride, 1) and _is(self.padding, 1) and _is(self.dilation, 1)
+            and self.x.device.type == "cpu" and self.x.dtype == self.weight.dtype == torch.float32
+            and not torch.is_autocast_enabled("cpu")
+        )  # fmt: skip
 
 
 def _is(value: Any, wanted: int) -> bool:
@@ -98,11 +111,10 @@ class Quick(TorchFunctionMode):
         self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func is torch.conv2d and not kwargs:
-            x, weight, bias, *rest = (*args, None)[:3] + args[3:]
-            stride, padding, dilation, groups = (*rest, *(1, 0, 1, 1)[len(rest) :])
-            if suits(x, weight, stride, padding, dilation, groups):
-                found = conv2d(x, weight)
-                return found if bias is None else found + bias[:, None, None]
+            call = _Call(*args)
+            if call.suits:
+                y = conv2d(call.x, call.weight)
+                return y if call.bias is None else y + call.bias[:, None, None]
         return func(*args, **(kwargs or {}))
 
 
