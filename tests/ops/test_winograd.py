@@ -31,14 +31,14 @@ def test_outputs_and_gradients_are_those_of_the_convolution(size, last):
         x, weight, upstream = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight, upstream))
     for ours, theirs in both(x, weight, upstream):
         assert ours.shape == theirs.shape
-        assert (ours - theirs).abs().max() < 2e-5 * theirs.abs().max()
+        assert (ours - theirs).abs().max() < (1e-4 if 7 in size else 2e-5) * theirs.abs().max()
 
 
 def test_products_for_each_pair_of_channels_are_as_few_as_promised():
     products = {
         size: winograd.minimal(size).count * len(winograd.minimal(size).to_tile) for size in (2, 3, 4, 5, 6, 7, 15)
     }
-    assert products == {2: 3, 3: 5, 4: 6, 5: 7, 6: 8, 7: 12, 15: 21}
+    assert products == {2: 3, 3: 5, 4: 6, 5: 7, 6: 8, 7: 9, 15: 21}
 
 
 @pytest.mark.parametrize("size", range(2, 32))
