@@ -19,5 +19,8 @@ Momentum = Annotated[float, Range("momentum, or Adam's first beta", 0.0, 0.999)]
 Decay = Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)]
 Smoothing = Annotated[float, Range("share of the labels' target spread over all classes", 0.0, 0.9)]
 Augment = Annotated[bool, Doc("change training samples at random")]
-Precision = Annotated[Literal["32", "bf16", "16"], Doc("floats of matrix products while it trains; 16 needs a GPU")]
+Precision = Annotated[
+    Literal["32", "bf16", "16"],
+    Doc("floats of matrix products while it trains; 16 needs a GPU, and a CPU that would emulate bf16 takes 32"),
+]
 Sizes = Annotated[tuple[int, ...], Range("sides in pixels, each for an equal share of the run", 1, 4096)]
