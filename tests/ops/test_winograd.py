@@ -53,6 +53,7 @@ def test_each_filter_is_the_convolution_by_its_matrices(size):
 
 def test_within_the_context_a_layer_is_computed_so_with_its_bias(monkeypatch):
     conv, x, seen = nn.Conv2d(64, 256, 3, padding=1), torch.randn(2, 64, 5, 5), []
+    assert winograd.pays(nn.Sequential(conv))
     monkeypatch.setattr(
         winograd, "conv2d", lambda x, w: seen.append(1) or F.conv2d(x.double(), w.double(), padding=1).float()
     )
@@ -78,6 +79,7 @@ def test_any_other_convolution_is_left_as_it_is(conv, side, monkeypatch):
         raise AssertionError("computed by minimal filtering")
 
     monkeypatch.setattr(winograd, "conv2d", never)
+    assert not winograd.pays(conv) or side == 1 or conv.weight.dtype == torch.float64
     x = torch.randn(2, conv.in_channels, side, side, dtype=conv.weight.dtype)
     with winograd.Quick():
         assert torch.equal(

@@ -97,6 +97,8 @@ class _Loop:
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module = fabric.setup_module(self.model)
+        quick = fabric.device.type == "cpu" and winograd.pays(model)
+        self.quick = winograd.Quick() if quick else nullcontext()
         self.optimizer = optimizers.optimizer(model, plan.optimizer, plan.lr, plan.momentum, plan.weight_decay)
         self.stepper: Any = fabric.setup_optimizers(self.optimizer)
         self.average = Average(model, plan.ema) if plan.ema else None
@@ -161,7 +163,7 @@ class _Loop:
             x = resized(x, self.plan.sizes[self.step * len(self.plan.sizes) // self.steps])
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        with self.fabric.autocast(), winograd.Quick():
+        with self.fabric.autocast(), self.quick:
             loss = self.loss(self.module, Batch(x, y, index, self.step / self.batches))
         self.optimizer.zero_grad()  # not after the step: the heap would shrink, and be paged in again, at every step
         self.fabric.backward(loss)

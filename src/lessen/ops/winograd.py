@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
@@ -91,14 +91,28 @@ class _Call(NamedTuple):
     @property
     def suits(self) -> bool:
         """Whether `conv2d` computes this convolution, and it pays."""
-        out, inn = self.weight.shape[:2]
+        x, weight = self.x, self.weight
         return (
-            tuple(self.weight.shape[2:]) == (3, 3) and self.x.dim() == 4 and min(self.x.shape[2:]) >= 2
-            and min(out, inn) >= LEAST and out * inn >= PAIRS and self.x.shape[1] == inn and self.groups == 1
-            and _is(self.stride, 1) and _is(self.padding, 1) and _is(self.dilation, 1)
-            and self.x.device.type == "cpu" and self.x.dtype == self.weight.dtype == torch.float32
+            _suits(weight, self.stride, self.padding, self.dilation, self.groups)
+            and x.dim() == 4 and x.shape[1] == weight.shape[1] and min(x.shape[2:]) >= 2
+            and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
             and not torch.is_autocast_enabled("cpu")
         )  # fmt: skip
+
+
+def pays(model: nn.Module) -> bool:
+    """Whether a layer of the model is computed otherwise within `Quick`, which costs every call some microseconds."""
+    return any(
+        _suits(m.weight, m.stride, m.padding, m.dilation, m.groups) for m in model.modules() if isinstance(m, nn.Conv2d)
+    )
+
+
+def _suits(weight: Tensor, stride: Any, padding: Any, dilation: Any, groups: int) -> bool:
+    out, inn, *kernel = weight.shape
+    return (
+        kernel == [3, 3] and groups == 1 and _is(stride, 1) and _is(padding, 1) and _is(dilation, 1)
+        and min(out, inn) >= LEAST and out * inn >= PAIRS
+    )  # fmt: skip
 
 
 def _is(value: Any, wanted: int) -> bool:
