@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_task import TinyTask
 from torch import nn
 from torch.nn import functional as F
 
-from lessen.ops import winograd
+from lessen.core.run import Run
+from lessen.ops import train, winograd
 
 
 def both(x, weight, upstream):
@@ -98,3 +100,18 @@ def test_a_second_derivative_is_refused():
     (first,) = torch.autograd.grad(winograd.conv2d(x, w).square().sum(), w, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(128, True), (16, False)])
+def test_training_computes_wide_layers_so_and_leaves_others(channels, expected, monkeypatch):
+    model = nn.Sequential(
+        nn.Conv2d(1, channels, 3, padding=1),
+        nn.Conv2d(channels, channels, 3, padding=1),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    )  # fmt: skip
+    task, direct, seen = TinyTask(), winograd.conv2d, []
+    model(task.inputs(task.split("train").x[:1]))
+    monkeypatch.setattr(winograd, "conv2d", lambda x, w: seen.append(1) or direct(x, w))
+    train.fit(model, task, train.Plan(epochs=1, batch=48), Run())
+    assert bool(seen) == expected
