@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from lessen.artifact import runtimes
 from lessen.artifact.manifest import Fidelity
 from lessen.core.errors import Disagreement
 
@@ -124,7 +125,8 @@ def file_outputs(source: onnx.ModelProto, outputs: Mapping[str, str], x: np.ndar
     for name in dict.fromkeys(known.values()):
         if name not in given:
             proto.graph.output.append(inferred[name])
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    options = runtimes.exact_integers(onnxruntime.SessionOptions())
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     values = dict(zip(names, session.run(names, {"x": x}), strict=True))
     return {path: np.asarray(values[name]) for path, name in known.items()}
