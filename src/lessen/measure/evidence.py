@@ -218,4 +218,10 @@ def _doubts(found: Answers, timed: Latencies | None, target: Target, manifest: M
         notes.append(f"{target.threads} threads shared {available} CPUs")
     if manifest.sparse and "CumSum" in found.operators:
         notes.append("this runtime unpacks the sparse weights at every call; pack it with sparse=False for speed")
+    integers = any(name.startswith(("Convolution ", "FullyConnected ", "MatMul ")) for name in found.operators)
+    if found.runtime.startswith("openvino") and integers and machine.overflows():
+        notes.append(
+            "this CPU has no VNNI: OpenVINO adds products of 8-bit integers in 16 bits here, and what overflows is "
+            "lost; ONNX Runtime is exact"
+        )
     return tuple(notes)
