@@ -121,6 +121,27 @@ def test_integer_kernels_are_shown(tmp_path: Path) -> None:
     assert np.abs(ours.run(X) - theirs.run(X)).max() <= 0.1501  # one step of the output's scale
 
 
+@pytest.mark.parametrize("dequantized", ["once", "twice"])
+def test_each_reader_of_shared_int8_weights_gets_its_own(tmp_path: Path, dequantized: str) -> None:
+    model = onnx.load(quantized(tmp_path / "model.onnx"))
+    graph, second = model.graph, "wd"
+    if dequantized == "twice":
+        graph.node.insert(0, helper.make_node("DequantizeLinear", ["w", "ws"], ["wd2"], axis=0, name="again"))
+        second = "wd2"
+    graph.node.append(helper.make_node("Conv", ["xd", second], ["c2"]))
+    graph.node.append(helper.make_node("Add", ["y", "c2"], ["z"]))
+    graph.output[0].name = "z"
+    onnx.save(model, tmp_path / "shared.onnx")
+    before = open_session([tmp_path / "shared.onnx"]).run(X)
+    runtimes.own_weights(model)
+    onnx.checker.check_model(model, full_check=True)
+    readers = [name for n in graph.node for name in n.input if name.partition(".")[0] == "w"]
+    assert len(readers) == len(set(readers)) == 2
+    assert len({n.input[1] for n in graph.node if n.op_type == "Conv"}) == 2
+    onnx.save(model, tmp_path / "own.onnx")
+    np.testing.assert_allclose(open_session([tmp_path / "own.onnx"]).run(X), before, atol=1e-5)
+
+
 def test_unknown_runtime(file: Path) -> None:
     with pytest.raises(UnknownName, match="unknown runtime 'onnxruntim'; did you mean 'onnxruntime'"):
         open_session([file], "onnxruntim")

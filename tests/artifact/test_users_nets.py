@@ -34,9 +34,10 @@ def built(task, name: str) -> nn.Module:
 
 
 def same(one: nn.Module, other: nn.Module, task) -> bool:
+    """But for the last digit, which the alignment of memory may decide where a weight is computed."""
     x = task.inputs(task.split("test").x[:300])
     with torch.inference_mode():
-        return torch.equal(one.eval()(x), other.eval()(x))
+        return torch.allclose(one.eval()(x), other.eval()(x), rtol=1e-5, atol=1e-6)
 
 
 def test_a_layer_that_stands_twice_in_a_net_without_a_builder_comes_back_twice(digits, tmp_path):

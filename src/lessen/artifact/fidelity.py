@@ -126,7 +126,7 @@ def file_outputs(source: onnx.ModelProto, outputs: Mapping[str, str], x: np.ndar
         if name not in given:
             proto.graph.output.append(inferred[name])
     options = runtimes.exact_integers(onnxruntime.SessionOptions())
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = runtimes.inference(proto.SerializeToString(), options)
     names = [o.name for o in session.get_outputs()]
     values = dict(zip(names, session.run(names, {"x": x}), strict=True))
     return {path: np.asarray(values[name]) for path, name in known.items()}

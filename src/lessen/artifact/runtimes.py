@@ -78,6 +78,51 @@ def exact_integers(options: Any) -> Any:
     return options
 
 
+def inference(model: Path | bytes, options: Any) -> Any:
+    """ONNX Runtime's InferenceSession on the CPU, also where `exact_integers` meets weights that layers share."""
+    import onnxruntime
+
+    given = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    except Exception as e:
+        if "replace the existing tensor" not in str(e):
+            raise
+    import onnx
+
+    proto = own_weights(onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(model))
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def own_weights(model: Any) -> Any:
+    """The onnx.ModelProto, in place, with a copy of int8 weights for each of their readers.
+
+    ONNX Runtime 1.32 cannot hold weights that layers share as uint8 (`exact_integers`): "attempt to replace the
+    existing tensor".
+    """
+    import onnx
+
+    graph = model.graph
+    weights = {i.name: i for i in graph.initializer if i.data_type == onnx.TensorProto.INT8}
+    for node in [n for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in weights]:
+        readers = [(n, k) for n in graph.node for k, name in enumerate(n.input) if name == node.output[0]]
+        for number, (reader, k) in enumerate(readers[1:], 1):
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.name, copy.output[0] = f"{node.name}.{number}", f"{node.output[0]}.{number}"
+            reader.input[k] = copy.output[0]
+            graph.node.insert(0, copy)
+    seen = Counter[str]()
+    for node in graph.node:
+        for k, name in enumerate(node.input):
+            if name in weights:
+                if seen[name]:
+                    graph.initializer.add().CopyFrom(weights[name])
+                    graph.initializer[-1].name = node.input[k] = f"{name}.{seen[name]}"
+                seen[name] += 1
+    return model
+
+
 class OnnxRuntime(Session):
     """ONNX Runtime on the CPU, one operator after the other, each on `threads` threads."""
 
@@ -87,7 +132,7 @@ class OnnxRuntime(Session):
         onnxruntime.set_default_logger_severity(QUIET)
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self._file, self._threads = file, threads
-        self._session = onnxruntime.InferenceSession(str(file), self._options(), providers=["CPUExecutionProvider"])
+        self._session = inference(self._file, self._options())
         self._input, self._output = self._session.get_inputs()[0], self._session.get_outputs()[0].name
 
     def _options(self) -> Any:
@@ -106,13 +151,11 @@ class OnnxRuntime(Session):
 
     def operators(self) -> dict[str, int]:
         """Taken from a profile of one call, so that nothing is listed which does not run."""
-        import onnxruntime
-
         options = self._options()
         options.enable_profiling = True
         with tempfile.TemporaryDirectory(prefix="lessen-profile-") as folder:
             options.profile_file_prefix = str(Path(folder) / "profile")
-            session = onnxruntime.InferenceSession(str(self._file), options, providers=["CPUExecutionProvider"])
+            session = inference(self._file, options)
             shape = [size if isinstance(size, int) else 1 for size in self._input.shape]
             session.run([self._output], {self._input.name: np.zeros(shape, np.float32)})
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

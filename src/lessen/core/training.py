@@ -21,6 +21,6 @@ Smoothing = Annotated[float, Range("share of the labels' target spread over all 
 Augment = Annotated[bool, Doc("change training samples at random")]
 Precision = Annotated[
     Literal["32", "bf16", "16"],
-    Doc("floats of matrix products while it trains; 16 needs a GPU, and a CPU that would emulate bf16 takes 32"),
+    Doc("floats of matrix products while it trains; 16 needs a GPU; bf16 is 32 on a CPU without it"),
 ]
 Sizes = Annotated[tuple[int, ...], Range("sides in pixels, each for an equal share of the run", 1, 4096)]
