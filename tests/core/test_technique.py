@@ -10,6 +10,7 @@ from toy_task import Scale, Shake, ToyTask
 
 from lessen.core.errors import BadField, UnknownName
 from lessen.core.run import Run
+from lessen.core.task import Task
 from lessen.core.technique import Range, Technique
 
 
@@ -93,6 +94,23 @@ def test_apply_leaves_the_input_alone_and_records_the_change() -> None:
     assert (record.notes, record.details, record.history) == (("scaled",), {"n": 2}, ())
     assert record.seconds >= 0
     assert type(record).model_validate_json(record.model_dump_json()) == record
+
+
+class Resumed(Technique):
+    """As a training of two parts that were killed and are gone on with."""
+
+    paper = "nobody 2002"
+
+    def _apply(self, model: Any, task: Task, run: Run) -> Any:
+        run.part("first", 0, 2).earlier.append(60.0)
+        run.part("second", 1, 2).earlier.append(40.0)
+        return model
+
+
+def test_a_step_that_was_killed_took_its_earlier_seconds_too() -> None:
+    run = Run(earlier=[1000.0])  # of another step
+    assert 100 <= Resumed().apply([1.0], ToyTask(), run=run)[1].seconds < 1000
+    assert run.earlier == [1000.0]
 
 
 def test_a_neutral_setting_changes_nothing() -> None:

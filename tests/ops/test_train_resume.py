@@ -65,7 +65,9 @@ def same(a, b):
 def test_resumes_after_a_stop(tmp_path, plan, stop_at):
     with pytest.raises(StopError):
         run_once(tmp_path, plan, stop_at=stop_at)
-    same(run_once(tmp_path, plan), run_once(None, plan))
+    resumed, whole = run_once(tmp_path, plan), run_once(None, plan)
+    same(resumed, whole)
+    assert resumed[1].earlier == [sum(e.seconds for e in resumed[1].history[:stop_at])] and not whole[1].earlier
 
 
 def test_masks_that_a_hook_has_set_are_kept(tmp_path):

@@ -23,6 +23,7 @@ class Run:
     step: the technique that runs, with all its fields; a training that was killed is gone on with by the same alone.
     checkpoint: a folder in which a training loop may keep its state to resume after a kill.
     progress: called with (share done 0..1, short text such as "epoch 3/10 loss 0.41").
+    earlier: seconds of the epochs that were trained before a kill, of this step and its parts.
     """
 
     origin: Any = None
@@ -33,6 +34,7 @@ class Run:
     history: list[Epoch] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    earlier: list[float] = field(default_factory=list)
 
     def part(self, name: str, number: int, of: int) -> Run:
         """The surroundings of part `number` (from 0) of so many; its folder, history and notes are its own.

@@ -95,13 +95,13 @@ class Technique(BaseModel):
 
         Everything random follows from `seed`; the caller's random state and model stay untouched.
         """
-        run = replace(run or Run(), history=[], notes=[], details={})
+        run = replace(run or Run(), history=[], notes=[], details={}, earlier=[])
         run.origin = model if run.origin is None else run.origin
         run.step = format_call(type(self).__name__, dict(self))
         start, before = time.perf_counter(), task.cost(model)
         with task.seeded(seed):
             changed = self._apply(task.copy(model), task, run)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start + sum(run.earlier)
         record = Record(
             technique=str(self), seed=seed, seconds=seconds, before=before, after=task.cost(changed),
             score=task.evaluate(changed, "validation"), history=tuple(run.history), notes=tuple(run.notes),

@@ -264,6 +264,7 @@ class _Loop:
             return
         self.step = self.first = state["step"]
         self.history = [Epoch(**e) for e in state["history"]]
+        self.run.earlier.append(sum(e.seconds for e in self.history))
         self.epoch += len(self.history)
         self.model.load_state_dict(state["model"])
         for path, mask in state["masks"].items():
