@@ -19,7 +19,9 @@ from lessen.tasks import task
 
 ROOT = Path(__file__).parents[2]
 STAGES = sorted(file.stem for file in (ROOT / "benchmarks/cifar100").glob("*.yaml"))
-DISTINCT = ("model", "width", "ratio", "bits", "activations", "ramp", "criterion", "of", "by", "soft", "ranges", "count")
+DISTINCT = (
+    "model", "width", "ratio", "bits", "activations", "ramp", "criterion", "of", "by", "soft", "ranges", "count",
+)  # fmt: skip
 
 
 def briefly(recipe: Recipe) -> tuple[Recipe, tuple]:
