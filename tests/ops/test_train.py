@@ -298,6 +298,29 @@ def test_image_sizes_have_equal_shares_of_the_run():
     assert seen == [4, 4, 4, 6, 6, 6, 8, 8, 8]
 
 
+def test_the_last_epochs_blend_nothing_where_that_is_asked():
+    class Blending(TinyTask):
+        def mix(self, x, y, generator):
+            return x, nn.functional.one_hot(y, 4).float()
+
+    def kinds(**plan) -> list[int]:
+        task, seen = Blending(), []
+
+        def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
+            seen.append(batch.y.dim())
+            return task.loss(model(batch.x), batch.y)
+
+        model = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+        model(task.inputs(task.split("train").x[:1]))
+        fit(model, task, Plan(epochs=3, batch=64, **plan), Run(), loss=loss)
+        return seen
+
+    assert kinds() == kinds(unblended=0) == [2] * 6
+    assert kinds(unblended=2) == [2, 2, 1, 1, 1, 1]
+    assert kinds(unblended=5) == [1] * 6
+    assert kinds(unblended=2, span=(0, 1)) == [2, 2]
+
+
 @pytest.mark.parametrize(("capability", "emulated"), [("DEFAULT", True), ("AVX2", True), ("AVX512", False)])
 def test_a_cpu_that_would_emulate_bfloat16_trains_in_float32_and_says_so(capability, emulated, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -19,6 +19,7 @@ Momentum = Annotated[float, Range("momentum, or Adam's first beta", 0.0, 0.999)]
 Decay = Annotated[float, Range("decay of weights; biases, norms and scales have none", 0.0, 1.0)]
 Smoothing = Annotated[float, Range("share of the labels' target spread over all classes", 0.0, 0.9)]
 Augment = Annotated[bool, Doc("change training samples at random")]
+Unblended = Annotated[int, Range("last epochs on whole images: the task's mixup and CutMix are off", 0, 10_000)]
 Precision = Annotated[
     Literal["32", "bf16", "16"],
     Doc("floats of matrix products while it trains; 16 needs a GPU; bf16 is 32 on a CPU without it"),

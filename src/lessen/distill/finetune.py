@@ -38,6 +38,7 @@ class Finetune(Technique):
     augment: training.Augment = True
     jitter: Annotated[float, Range("brightness, contrast and saturation of images vary by this share", 0.0, 1.0)] = 0.0
     sizes: training.Sizes = ()
+    unblended: training.Unblended = 0
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.ops import layers, train

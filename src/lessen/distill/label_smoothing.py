@@ -37,6 +37,7 @@ class LabelSmoothing(Technique):
     augment: training.Augment = True
     precision: training.Precision = "32"
     sizes: training.Sizes = ()
+    unblended: training.Unblended = 0
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.ops import layers, train

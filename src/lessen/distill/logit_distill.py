@@ -43,6 +43,7 @@ class LogitDistill(Technique):
     augment: training.Augment = True
     precision: training.Precision = "32"
     sizes: training.Sizes = ()
+    unblended: training.Unblended = 0
 
     def _apply(self, model: nn.Module, task: Task, run: Run) -> nn.Module:
         from lessen.models.teachers import teacher

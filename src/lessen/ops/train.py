@@ -156,7 +156,9 @@ class _Loop:
         if self.plan.jitter:
             raw = augment.jitter(raw, self.plan.jitter, self.noise)
         if self.plan.augment:
-            x, y = self.task.mix(self.task.augment(raw, self.noise), y, self.noise)
+            x = self.task.augment(raw, self.noise)
+            if self.epoch < self.plan.epochs - self.plan.unblended:
+                x, y = self.task.mix(x, y, self.noise)
         else:
             x = self.task.inputs(raw)
         if self.plan.sizes:

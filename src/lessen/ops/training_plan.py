@@ -35,6 +35,7 @@ class Plan:
     augment: bool = True
     jitter: float = 0.0  # brightness, contrast and saturation of training images vary by this share; 0 is off
     sizes: tuple[int, ...] = ()  # sides in pixels of training images, each for an equal share of the run; () is as is
+    unblended: int = 0  # last epochs without mixup and CutMix
     span: tuple[int, int] | None = None  # of the epochs, train those from the first up to, not with, the second
 
     @classmethod
