@@ -53,18 +53,26 @@ class Fast75(nn.Module):
     """Stem, three stages, maximum over the map, head; takes any image of the size it was built for or larger.
 
     `scale` = 1 / channels tames the logits. It stands before the head, where it means the same and leaves the
-    logits to the head, and stays as built when channels are cut.
+    logits to the head, and stays as built when channels are cut. With two views, logits are the mean of those for
+    the image and its mirror image, but in training, which mirrors at random.
     """
 
-    def __init__(self, stem: nn.Conv2d, stages: nn.Sequential, head: nn.Linear) -> None:
+    def __init__(self, stem: nn.Conv2d, stages: nn.Sequential, head: nn.Linear, views: int = 1) -> None:
         super().__init__()
         self.stem = stem
         self.act = nn.SiLU()
         self.stages = stages
         self.head = head
         self.scale = 1 / head.in_features
+        self.views = views
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.views == 1 or self.training:
+            return self._logits(x)
+        both = torch.stack((x, x.flip(3)), 1).flatten(0, 1)  # side by side in the batch: weights are read once
+        return self._logits(both).unflatten(0, (-1, 2)).mean(1)
+
+    def _logits(self, x: Tensor) -> Tensor:
         x = self.stages(self.act(self.stem(x)))
         return self.head(x.amax((2, 3)) * self.scale)
 
@@ -75,6 +83,7 @@ def fast75(
     *,
     depth: Annotated[int, Range("convolutions of each stage", 1, 8)] = 2,
     width: Width = 1.0,
+    views: Annotated[int, Range("2 averages the answers to an image and its mirror image, at twice the work", 1, 2)] = 1,
 ) -> nn.Module:
     """Built without data; call `prepare` to whiten. The stem's weight and all batch norm scales are frozen."""
     channels, side = shape[0], min(shape[1:]) - 1
@@ -97,7 +106,7 @@ def fast75(
     head = nn.Linear(inn, classes, bias=False)
     with torch.no_grad():
         head.weight.normal_()
-    return Fast75(stem, stages, head)
+    return Fast75(stem, stages, head, views)
 
 
 def _dirac(inn: int, out: int) -> nn.Conv2d:
