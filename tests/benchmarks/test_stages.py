@@ -13,6 +13,7 @@ import stage
 from lessen import catalog
 from lessen.core.recipe import Recipe
 from lessen.core.run import Run
+from lessen.core.text import with_args
 from lessen.study import Study
 from lessen.study.lock import alone_in
 from lessen.tasks import task
@@ -62,7 +63,7 @@ def test_a_rehearsal_is_the_same_study_made_small(name: str) -> None:
     trained = [getattr(s, "epochs", 0) for r in (small.baseline, *small.everything) for s in catalog.recipe(r)]
     assert max(trained) <= 5
     assert (small.seeds, stage.shrunk(study, all_seeds=True).seeds) == (study.seeds[:1], study.seeds)
-    assert (small.final, small.model) == (study.final, f"{study.model}(width=0.25)")
+    assert (small.final, small.model) == (study.final, with_args(study.model, width=0.25))
 
 
 def test_stages_that_share_a_run_folder_start_from_the_same_nets() -> None:

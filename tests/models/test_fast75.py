@@ -101,3 +101,15 @@ def test_a_task_builds_it_whitened_by_its_training_images():
     expected = whitening(task.inputs(task.split("train").x))
     assert torch.allclose(model.stem.weight, expected)  # type: ignore[arg-type]
     assert not model.stem.weight.requires_grad  # type: ignore[union-attr]
+
+
+def test_two_views_average_the_answers_to_the_image_and_its_mirror_image_but_in_training() -> None:
+    one, two = models.build("fast75(width=0.1)"), models.build("fast75(width=0.1, views=2)")
+    two.load_state_dict(one.state_dict())
+    x = images(5)
+    with torch.no_grad():
+        torch.testing.assert_close(two.eval()(x), (one.eval()(x) + one(x.flip(3))) / 2)
+        torch.testing.assert_close(two(x), two(x.flip(3)))
+        assert torch.equal(two.train()(x), one.train()(x))
+    assert macs(two.eval(), x[:1]) == 2 * macs(one.eval(), x[:1])
+    assert models.rebuild(two.builder).views == 2  # type: ignore[arg-type, union-attr]

@@ -89,10 +89,39 @@ def test_any_other_convolution_is_left_as_it_is(conv, side, monkeypatch):
         )
 
 
-def test_under_bfloat16_a_layer_is_left_as_it_is(monkeypatch):
-    monkeypatch.setattr(winograd, "conv2d", None)
-    with torch.autocast("cpu", torch.bfloat16), winograd.Quick():
-        nn.Conv2d(64, 256, 3, padding=1)(torch.randn(1, 64, 3, 3))
+@pytest.mark.parametrize(("size", "most"), [((2, 2), 0.01), ((3, 3), 0.02), ((4, 4), 0.03), ((5, 3), 0.05)])
+def test_in_bfloat16_outputs_and_gradients_are_near_and_their_error_has_no_side(size, most):
+    torch.manual_seed(0)
+    x, weight, upstream = torch.randn(16, 64, *size), torch.randn(64, 64, 3, 3) / 24, torch.randn(16, 64, *size)
+    a, w = (t.bfloat16().to(dtype=d).requires_grad_() for t, d in ((x, torch.bfloat16), (weight, torch.float32)))
+    y = winograd.conv2d(a, w)
+    y.backward(upstream.bfloat16())
+    assert (y.dtype, a.grad.dtype, w.grad.dtype) == (torch.bfloat16, torch.bfloat16, torch.float32)
+    b, v = (t.detach().double().requires_grad_() for t in (a, w))
+    exact = F.conv2d(b, v, padding=1)
+    exact.backward(upstream.bfloat16().double())
+    for ours, theirs in ((y.detach(), exact.detach()), (a.grad, b.grad), (w.grad, v.grad)):
+        error = ours.double() - theirs
+        assert error.square().mean() < (most * theirs.square().mean().sqrt()) ** 2
+        assert abs((error * theirs).mean() / theirs.square().mean()) < most / 10  # it neither shrinks nor grows
+
+
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize(("inn", "side", "quick"), [(256, 5, True), (256, 6, False), (64, 3, False)])
+def test_under_bfloat16_wide_layers_of_few_pixels_are_computed_so_where_the_cpu_has_it(
+    inn, side, quick, wide, monkeypatch
+):
+    conv, x, seen, direct = nn.Conv2d(inn, 256, 3, padding=1), torch.randn(2, inn, side, side), [], winograd.conv2d
+    monkeypatch.setattr(winograd.devices, "emulated", lambda precision: not wide)
+    monkeypatch.setattr(winograd, "conv2d", lambda x, w: seen.append(x.dtype) or direct(x, w))
+    with torch.autocast("cpu", torch.bfloat16):
+        with winograd.Quick():
+            y = conv(x)
+        assert y.dtype == torch.bfloat16 and (y - conv(x)).norm() < 0.05 * y.norm()
+    assert seen == [torch.bfloat16] * (quick and wide)
+    with torch.autocast("cpu", torch.float16), winograd.Quick():
+        conv(x)
+    assert len(seen) == (quick and wide)
 
 
 def test_a_second_derivative_is_refused():

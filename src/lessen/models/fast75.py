@@ -83,7 +83,7 @@ def fast75(
     *,
     depth: Annotated[int, Range("convolutions of each stage", 1, 8)] = 2,
     width: Width = 1.0,
-    views: Annotated[int, Range("2 averages the answers to an image and its mirror image, at twice the work", 1, 2)] = 1,
+    views: Annotated[int, Range("2: the mean of the answers to an image and its mirror image", 1, 2)] = 1,
 ) -> nn.Module:
     """Built without data; call `prepare` to whiten. The stem's weight and all batch norm scales are frozen."""
     channels, side = shape[0], min(shape[1:]) - 1

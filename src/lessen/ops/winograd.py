@@ -25,7 +25,7 @@ from lessen.ops import devices
 POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity, for tiles of up to 6 outputs in one dimension
 SEVEN = (0.35, -0.35, 0.75, -0.75, 1.2, -1.2, 2.4, -2.4)  # for 7: of several sets tried, the one with the least error
 LARGEST = 7  # more would cost float32 its digits
-COARSE = {  # for products of bfloat16: the least error of some 250 sets each, 0.9, 1.5 and 3.2 % of the root mean square
+COARSE = {  # for products of bfloat16: of some 250 sets each the least error, 0.9, 1.5 and 3.2 % of the outputs
     3: (0.4, -0.4, 1.3, -1.3), 4: (0.0, 0.65, -0.65, 1.5, -1.5), 5: (0.3, -0.3, 0.8, -0.8, 1.7, -1.7),
 }  # fmt: skip
 LEAST, PAIRS = 64, 64 * 256  # channels on either side, and pairs, below which the direct convolution is as fast
@@ -81,7 +81,7 @@ def conv2d(x: Tensor, weight: Tensor) -> Tensor:
     """Images (n, c, h, w) by (o, c, 3, 3) -> (n, o, h, w), one pixel of zeros around, channels last.
 
     Equal to the direct convolution but for rounding: within 2e-5 of the largest value in float32, and 1e-4 for tiles of
-    7 outputs. Images in bfloat16 give bfloat16: off by 0.6 to 3.2 % of the root mean square at 2 to 5 pixels a side.
+    7 outputs. Images in bfloat16 give bfloat16: off by 0.6 to 3.2 % (root mean square) at 2 to 5 pixels a side.
     """
     return _Convolution.apply(x, weight)  # type: ignore[no-any-return]
 
