@@ -14,7 +14,10 @@ from lessen.artifact.runtimes import open_session
 from lessen.tasks.dataset import Images, Settings
 from lessen.tasks.images import ImageTask
 
-FAST = ("mobilenetv2(width=0.25, depth=0.3)", "densenet(depth=10)", "vit(width=0.25, depth=2)")
+FAST = (
+    "mobilenetv2(width=0.25, depth=0.3)", "densenet(depth=10)", "vit(width=0.25, depth=2)",
+    "fast75(width=0.25, views=2)",
+)  # fmt: skip
 NARROW = {"resnet18", "resnet34", "resnet50", "wrn28_10", "vgg", "vgg11", "vgg13", "vgg16", "vgg19", "efficientnet_b0"}
 
 

@@ -196,7 +196,7 @@ def test_sorting_channels_leaves_the_outputs_unchanged() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scope", ["layer", "global"])
-@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50(width=0.25)", "densenet", "fast75", "resnet56"])
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet50(width=0.25)", "densenet", "fast75(views=2)", "resnet56"])
 def test_the_large_zoo_too(name: str, scope: channels.Scope) -> None:
     model = models.build(name, shape=(3, 32, 32), classes=5)
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))

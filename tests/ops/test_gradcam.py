@@ -85,3 +85,14 @@ def test_the_zoo_has_a_layer_for_it(name):
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = gradcam.maps(model, gradcam.deepest(model, gradcam.sizes(model, x)), x, torch.tensor([1]))
     assert found.shape == (1, 32, 32) and found.isfinite().all()
+
+
+def test_a_model_of_two_views_is_looked_at_in_the_image_as_it_is():
+    from lessen import models
+
+    one, two = (layers.own(models.build(f"fast75(width=0.1, views={n})", classes=4)).eval() for n in (1, 2))
+    two.load_state_dict(one.state_dict())
+    x, target = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 0, 3])
+    found = gradcam.maps(two, "stages.0.conv2", x, target)
+    assert torch.allclose(found, gradcam.maps(one, "stages.0.conv2", x, target) / 2, atol=1e-7)  # the answer is a mean
+    assert found.shape == (3, 32, 32) and found.max() > 0

@@ -182,3 +182,14 @@ def test_aids_go_where_the_student_is(digits, pair, monkeypatch) -> None:
     student = pair[0].to("meta")
     teaching.teach(student, {"t": pair[1]}, digits, train.Plan(epochs=1), Run(), mimic, aids=nn.Linear(2, 2))
     assert {p.device.type for p in taught[0].parameters()} == {"meta"}
+
+
+def test_a_teacher_of_two_views_shows_its_layers_for_the_image_as_it_is(digits) -> None:
+    with digits.seeded(0):
+        teacher, alone = (digits.build(f"fast75(width=0.1, views={n})").eval() for n in (2, 1))
+    alone.load_state_dict(teacher.state_dict())
+    x, path = digits.inputs(digits.split("train").x[:5]), "stages.1.act1"
+    both, one = (teaching.view(m, x, (path,)) for m in (teacher, alone))
+    torch.testing.assert_close(both.features[0], one.features[0])
+    mirrored = teaching.view(alone, x.flip(3)).logits
+    torch.testing.assert_close(both.logits, (one.logits + mirrored) / 2)

@@ -9,7 +9,7 @@ from torch import Tensor, enable_grad, nn, no_grad
 from torch.nn import functional as F
 
 from lessen.ops import layers
-from lessen.ops.watching import Place, watching
+from lessen.ops.watching import Place, first_view, watching
 
 SMALLEST = 8  # side of a layer's map below which a picture of it says little
 
@@ -54,4 +54,4 @@ def maps(model: nn.Module, path: str, x: Tensor, target: Tensor) -> Tensor:
         attribute = LayerGradCam(model, model.get_submodule(path)).attribute
         found = attribute(x.detach().requires_grad_(), target=target, relu_attributions=True)
     assert isinstance(found, Tensor)
-    return F.interpolate(found.detach(), x.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    return F.interpolate(first_view(found.detach(), len(x)), x.shape[2:], mode="bilinear", align_corners=False)[:, 0]

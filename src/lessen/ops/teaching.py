@@ -18,7 +18,7 @@ from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.ops import checkpoints, layers, losses, train
 from lessen.ops.modes import evaluating
-from lessen.ops.watching import Place, watching
+from lessen.ops.watching import Place, first_view, watching
 
 KEPT = 2**30  # most bytes of what teachers show of all training samples that are kept
 CHUNK = 512  # samples a pass when they are
@@ -135,7 +135,7 @@ def view(model: nn.Module, x: Tensor, paths: tuple[Spot, ...] = ()) -> View:
     """What a model in evaluation mode shows of inputs x; tensors that a gradient of others may pass by."""
     with torch.inference_mode(), seen(model, paths) as features:
         logits = model(x)
-    return View(_kept(logits), tuple(_kept(features[path]) for path in paths))
+    return View(_kept(logits), tuple(_kept(first_view(features[path], len(x))) for path in paths))
 
 
 def _kept(value: Tensor) -> Tensor:

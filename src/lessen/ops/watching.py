@@ -35,6 +35,12 @@ def watching(model: nn.Module, places: Iterable[Place], see: Callable[[Place, An
             handle.remove()
 
 
+def first_view(value: Tensor, n: int) -> Tensor:
+    """What a layer gives for n samples, where the model sees each in several views, side by side in its batch: (n, ...)
+    for the first of them, the sample as it is."""
+    return value if len(value) == n or len(value) % n else value.unflatten(0, (n, -1))[:, 0]
+
+
 def recorded(model: nn.Module, x: Tensor, places: Iterable[Place]) -> tuple[Tensor, dict[Place, list[Any]]]:
     """The output for x (n, ...), and at every place one item a call."""
     seen: dict[Place, list[Any]] = defaultdict(list)

@@ -20,7 +20,7 @@ from lessen.ops import bootstrap, cka, gradcam, layers, similarity
 from lessen.ops.bootstrap import Estimate
 from lessen.ops.devices import device_of
 from lessen.ops.stages import stages
-from lessen.ops.watching import recorded
+from lessen.ops.watching import first_view, recorded
 
 BATCH = 64
 MOST = 12  # layers of a model in the heat map
@@ -115,9 +115,10 @@ def look(models: Sequence[nn.Module], inputs: Callable[[Tensor], Tensor], x: Ten
             places = [("out", path) for path in dict.fromkeys((*paths[i], *ends[i].values()))]
             out, seen = recorded(model, inputs(part.to(device_of(model))), places)
             logits[i].append(out.cpu())
-            features.append([seen["out", path][-1].cpu() for path in paths[i]])
+            shown = {path: first_view(values[-1], len(part)) for (_, path), values in seen.items()}
+            features.append([shown[path].cpu() for path in paths[i]])
             for size, path in ends[i].items():
-                maps[i][size].append(seen["out", path][-1].double().square().sum(1).float().cpu())
+                maps[i][size].append(shown[path].double().square().sum(1).float().cpu())
             hsics[i].append(cka.Hsics.of(features[0], features[i]))
     joined = [{size: torch.cat(found) for size, found in m.items()} for m in maps]
     return Seen([torch.cat(parts) for parts in logits], paths, ends, joined, hsics)
