@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lessen.ops.learned_steps import scale_gradient
 
+BEYOND = 0.5  # steps outside unsigned integers up to which values round to one of them
+
 
 def limits(bits: int, signed: bool) -> tuple[int, int]:
     """Smallest and largest integer: symmetric -127..127 when signed, 0..255 when not (for 8 bits)."""
@@ -60,6 +62,8 @@ def fake_quantize(
         x = x.float()
     zero = torch.as_tensor(zero, dtype=x.dtype, device=x.device)
     if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
+        if scale.numel() == zero.numel() == 1 and low == 0 and x.device.type == "cpu":
+            return _OneStep.apply(x, scale, zero, low, high, samples)  # type: ignore[no-any-return]
         return _LearnedStep.apply(x, scale, zero, low, high, columns, samples)  # type: ignore[no-any-return]
     scale, zero = _spread(scale, x, columns), _spread(zero, x, columns)
     return quantize(x, scale, zero, low, high).sub_(zero).mul_(scale)
@@ -67,6 +71,31 @@ def fake_quantize(
 
 def _spread(value: Tensor, x: Tensor, columns: Tensor | None) -> Tensor:
     return value if columns is None or value.dim() == 0 else spread(value, x, columns)
+
+
+class _OneStep(torch.autograd.Function):
+    """`_LearnedStep` for unsigned integers of one scale, as activations have them, which are large: half the time, by
+    few passes over memory in the units of x. On a CPU alone, since it needs the ends as numbers."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, samples: int) -> Tensor:  # type: ignore[override]
+        y = x.div(scale).round_().clamp_(low - zero, high - zero).mul_(scale)
+        ctx.save_for_backward(x, scale, zero, y)
+        ctx.limits, ctx.samples = (low, high), samples
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):  # type: ignore[override]
+        x, scale, zero, y = ctx.saved_tensors
+        low, high = ctx.limits
+        ends = ((low - BEYOND - zero) * scale).item(), ((high + BEYOND - zero) * scale).item()
+        inside = torch.ops.aten.hardtanh_backward  # its first argument where the second is inside, else 0: in one pass
+        grad_x = inside(grad, x, *ends) if ctx.needs_input_grad[0] else None
+        grad_scale = None
+        if ctx.needs_input_grad[1]:
+            slope = inside(x, x, *ends).sub_(y).div_(-scale)
+            grad_scale = scale_gradient(grad, slope, x, scale, None, ctx.samples)
+        return grad_x, grad_scale, None, None, None, None
 
 
 class _LearnedStep(torch.autograd.Function):
@@ -85,7 +114,7 @@ class _LearnedStep(torch.autograd.Function):
         x, scale, zero, q, columns = ctx.saved_tensors
         low, high = ctx.limits
         v = x.div(_spread(scale, x, columns)).add_(zero)
-        beyond = 0.0 if low < 0 else 0.5  # signed integers have no zero point
+        beyond = 0.0 if low < 0 else BEYOND  # signed integers have no zero point
         inside = v.clamp(low - beyond, high + beyond) == v
         grad_x = grad * inside if ctx.needs_input_grad[0] else None
         grad_scale = None
