@@ -75,25 +75,24 @@ def _spread(value: Tensor, x: Tensor, columns: Tensor | None) -> Tensor:
 
 class _OneStep(torch.autograd.Function):
     """`_LearnedStep` for unsigned integers of one scale, as activations have them, which are large: half the time, by
-    few passes over memory in the units of x. On a CPU alone, since it needs the ends as numbers."""
+    few passes over memory and nothing kept but x. On a CPU alone, since it needs the ends as numbers."""
 
     @staticmethod
     def forward(ctx, x: Tensor, scale: Tensor, zero: Tensor, low: int, high: int, samples: int) -> Tensor:  # type: ignore[override]
-        y = x.div(scale).round_().clamp_(low - zero, high - zero).mul_(scale)
-        ctx.save_for_backward(x, scale, zero, y)
-        ctx.limits, ctx.samples = (low, high), samples
-        return y
+        ctx.save_for_backward(x, scale)
+        ctx.ends, ctx.samples = (low - zero.item(), high - zero.item()), samples
+        return x.div(scale).round_().clamp_(*ctx.ends).mul_(scale)
 
     @staticmethod
     def backward(ctx, grad: Tensor):  # type: ignore[override]
-        x, scale, zero, y = ctx.saved_tensors
-        low, high = ctx.limits
-        ends = ((low - BEYOND - zero) * scale).item(), ((high + BEYOND - zero) * scale).item()
+        x, scale = ctx.saved_tensors
+        low, high = ctx.ends
         inside = torch.ops.aten.hardtanh_backward  # its first argument where the second is inside, else 0: in one pass
-        grad_x = inside(grad, x, *ends) if ctx.needs_input_grad[0] else None
-        grad_scale = None
+        v, grad_x, grad_scale = x.div(scale), None, None
+        if ctx.needs_input_grad[0]:
+            grad_x = inside(grad, v, low - BEYOND, high + BEYOND)
         if ctx.needs_input_grad[1]:
-            slope = inside(x, x, *ends).sub_(y).div_(-scale)
+            slope = inside(v, v, low - BEYOND, high + BEYOND).neg_().add_(v.round_().clamp_(low, high))
             grad_scale = scale_gradient(grad, slope, x, scale, None, ctx.samples)
         return grad_x, grad_scale, None, None, None, None
 
