@@ -89,10 +89,15 @@ def section(found: dict[str, Any], at: str = "results/cifar100") -> str:
         f"![Test score against times smaller, every recipe]({at}/front.svg)",
         "",
         f"[Every recipe]({at}/front.md), [all numbers]({at}/headline.json), [commands](benchmarks/cifar100/README.md). "
-        f"Trained on {t['device']} with torch {t['torch']}, measured on {m['cpu']}, {threads}, {m['runtime']}; commit "
-        f"{found['commit'][:12]}. `lessen measure {at}/compressed` measures the file again.",
+        f"Trained on {device(t['device'])} with torch {t['torch']}, measured on {m['cpu']}, {threads}, {m['runtime']}; "
+        f"commit {found['commit'][:12]}. `lessen measure {at}/compressed` measures the file again.",
     ]
     return plain("\n".join(lines))
+
+
+def device(name: str) -> str:
+    """A GPU by its name; of a CPU, torch tells its vector instructions alone."""
+    return f"a CPU with {name}" if name.startswith("AVX") else name
 
 
 def heads(batches: list[str]) -> str:

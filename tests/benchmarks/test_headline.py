@@ -188,6 +188,11 @@ def test_what_is_not_there_or_not_whole_is_told_in_one_line(finished, tmp_path, 
     assert not out.exists()
 
 
+def test_a_cpu_is_told_from_a_gpu() -> None:
+    assert page.device("AVX512") == "a CPU with AVX512"
+    assert page.device("NVIDIA H200") == "NVIDIA H200"
+
+
 def test_a_page_that_is_not_there_is_told(tmp_path) -> None:
     with pytest.raises(BadStudy, match=r"cannot read .*README.md \(No such file.*; name the page for the figures"):
         page.into(tmp_path / "README.md", "text")
