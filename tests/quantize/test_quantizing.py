@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from lessen import QAT, BFloat16, DynamicInt8, Float16, Int2, Int3, Int4, Int8, catalog
+from lessen import QAT, BFloat16, DynamicInt8, Float16, Int2, Int3, Int4, Int8, MixedBits, catalog
+from lessen.artifact import load, pack
 from lessen.core.errors import BadData, BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Split
@@ -110,6 +111,40 @@ def test_dynamic_int8_of_convolutions_alone_is_refused(digits) -> None:
 
 
 # --- options
+
+
+@pytest.mark.parametrize(
+    ("nearest", "db"),
+    [
+        (Int4(), 1),
+        (Int4(levels="log"), 1),
+        (Int3(), 2),
+        (Int2(), 1),
+        (Int2(symmetric=False), 1.5),
+        (Int2(group=8, activations="float"), 1),
+        (MixedBits(budget=3.0), 3),
+        (Int2(correct_bias=False, activations="float"), 1),
+    ],
+)
+def test_gptq_is_nearer_to_the_float_model(digits, trained, nearest, db) -> None:
+    gptq = catalog.recipe(str(nearest).replace(")", f"{', ' if '=' in str(nearest) else ''}rounding='gptq')"))
+    (one, _), (other, records) = nearest.apply(trained, digits), gptq.apply(trained, digits)
+    assert sqnr(other, trained, digits) > sqnr(one, trained, digits) + db
+    told = records[-1].details["rounding"]
+    assert set(told) == set(layers.weighted(other)) and all(e["gptq"] < e["nearest"] for e in told.values())
+    for path, layer in layers.weighted(other).items():
+        assert torch.equal(layer.wq(layer.weight), layer.weight), path
+
+
+def test_gptq_keeps_zeros_and_fewer_bits_and_is_shipped_as_it_is(digits, trained, tmp_path) -> None:
+    recipe = "MagnitudePrune(sparsity=0.5) >> Int2(symmetric=False, rounding='gptq') >> Int4(rounding='gptq')"
+    model, records = catalog.recipe(recipe).apply(trained, digits)
+    assert records[2].details["rounding"] == {} and all(wq.bits == 2 for wq in quantizers(model))
+    for layer in layers.weighted(model).values():
+        assert (layer.effective_weight()[~layer.mask] == 0).all() and (~layer.mask).any()
+    pack(model, digits, tmp_path / "a")  # refuses a file that computes something else
+    again = load(tmp_path / "a").model()
+    assert torch.equal(logits(again, digits), logits(model, digits))
 
 
 def test_bias_correction_takes_back_what_rounding_moved(digits, trained) -> None:
@@ -254,7 +289,10 @@ def test_calibration_data_that_says_nothing(digits, trained, monkeypatch, rows, 
     monkeypatch.setattr(digits, "split", poor)
     with pytest.raises(BadData, match=says):
         Int4().apply(trained, digits)
-    Int4(activations="float", correct_bias=False).apply(trained, digits)  # needs none
+    plain = {"activations": "float", "correct_bias": False}
+    Int4(**plain).apply(trained, digits)  # needs none
+    with pytest.raises(BadData, match=says):
+        Int4(**plain, rounding="gptq").apply(trained, digits)
 
 
 @pytest.mark.parametrize("text", ["QAT(bits=5)", "QAT(bits=1)", "Int4(activations=3)", "Int4(activations='half')"])

@@ -26,6 +26,10 @@ Coverage = Annotated[float, Range("share of activations that ranges cover, 1 is 
 Ranges = Annotated[Rule, Doc("activation ranges have that share, least squared error, or least information lost")]
 WeightCoverage = Annotated[float, Range("share of weights that ranges cover, 1 is min-max", 0.9, 1.0)]
 WeightRanges = Annotated[Rule, Doc("weight ranges have that share, least squared error, or least information lost")]
+Rounding = Annotated[
+    Literal["nearest", "gptq"],
+    Doc("of weights: each to its nearest level, or column by column, the others making up for it (arXiv:2210.17323)"),
+]
 CorrectBias = Annotated[bool, Doc("give each channel the mean that it had before rounding")]
 Equalize = Annotated[bool, Doc("even out channels between layers that only a ReLU separates, before rounding")]
 Samples = Annotated[int, Range("calibration samples to look at; 0 is all (256 for biases)", 0, 1_000_000)]

@@ -16,6 +16,7 @@ from lessen.ops.watching import Place, watching
 
 Span = tuple[Tensor, Tensor]
 Rule = Literal["coverage", "mse", "kl"]
+BATCH = 128  # samples that run together
 
 
 def samples(task: Task, most: int = 0) -> Tensor:
@@ -56,14 +57,14 @@ def spans(
 
 
 def watch(model: nn.Module, x: Tensor, places: list[Place], see: Callable[[Place, Tensor], None]) -> None:
-    """Run the samples in batches of 128 and show every tensor at these places: a layer's first input, or its output."""
+    """Run the samples in batches and show every tensor at these places: a layer's first input, or its output."""
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
     def look(place: Place, value: Any) -> None:
         see(place, (value[0] if place[0] == "in" else value).detach())
 
     with watching(model, places, look), evaluating(model), torch.inference_mode():
-        for part in x.split(128):
+        for part in x.split(BATCH):
             model(part.to(device))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from lessen.core.errors import BadField, Refused
 from lessen.core.run import Run
 from lessen.core.task import Task
 from lessen.core.technique import Technique
-from lessen.ops import bias_correction, calibration, equalization, layers, ranges, ties
+from lessen.ops import bias_correction, calibration, compensation, equalization, layers, ranges, ties
 from lessen.ops.devices import device_of
 from lessen.ops.graph import input_readers, quantizer_places
 from lessen.ops.modes import evaluating
@@ -41,6 +41,7 @@ class Plan:
     ranges: calibration.Rule = "coverage"
     coverage: float = 1.0
     samples: int = 0  # of calibration to look at; 0 is all
+    rounding: Literal["nearest", "gptq"] = "nearest"
     correct_bias: bool = False
     equalize: bool = False
 
@@ -55,16 +56,20 @@ def quantize(model: nn.Module, task: Task, run: Run, plan: Plan) -> nn.Module:
     """Do so in place, and tell the run. Errors: Refused, BadField or BadData, each before anything was changed."""
     layers.own(model)
     check(model, plan)
-    x = calibration.samples(task, plan.samples) if plan.activations or plan.correct_bias else None
+    gptq = plan.rounding == "gptq"
+    x = calibration.samples(task, plan.samples) if plan.activations or plan.correct_bias or gptq else None
     if plan.equalize:
         run.details["equalized"] = equalization.equalize(model)
-    float_model = copy.deepcopy(model) if plan.correct_bias else None
+    float_model = copy.deepcopy(model) if plan.correct_bias or gptq else None
     found = _calibrate(model, x, plan, run) if plan.activations and x is not None else {}
-    _fit_weights(model, plan, run)
+    fitted = _fit_weights(model, plan, run)
+    if gptq and float_model is not None and x is not None:
+        errors = compensation.compensate(model, float_model, x, fitted)
+        run.details["rounding"] = {path: error._asdict() for path, error in errors.items()}
     for (path, slot), (span, bits) in found.items():
         quantizer = layers.ActivationQuantizer.covering(*span, bits=bits)
         setattr(model.get_submodule(path), slot, quantizer.to(device_of(model)))
-    if float_model is not None and x is not None:
+    if plan.correct_bias and float_model is not None and x is not None:
         run.details["bias_shift"] = bias_correction.correct(model, float_model, x)
     if unknown := layers.left_alone(model):
         run.notes.append(f"kept in float, there is no quantizer for them: {', '.join(unknown)}")
@@ -174,7 +179,9 @@ def _calibrate(model: nn.Module, x: Tensor, plan: Plan, run: Run) -> dict[tuple[
     return found
 
 
-def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
+def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> list[str]:
+    """The paths of layers that get integers now."""
+    fitted = []
     rule: ranges.Rule = "percentile" if plan.weight_ranges == "coverage" else plan.weight_ranges
     told = run.details.setdefault("bits", {})
     for path, layer in layers.weighted(model).items():
@@ -184,7 +191,9 @@ def _fit_weights(model: nn.Module, plan: Plan, run: Run) -> None:
             layer.wq = kind.fitting(
                 layer, bits, group=plan.group, symmetric=plan.symmetric, rule=rule, share=plan.weight_coverage
             )
+            fitted.append(path)
         elif bits == 16 and layer.wq is None:
             layer.wq = layers.HalfQuantizer.fitting(layer)
         told[path] = 32 if layer.wq is None else layer.wq.bits
     ties.tie_scales(model)
+    return fitted

@@ -24,9 +24,12 @@ class LogWeights(WeightQuantizer):
         scale, _, columns = self._placed(weight)
         return logarithmic.fake_powers(weight, scale, self.bits, columns)
 
+    def nearest(self, values: Tensor, scale: Tensor, zero: Tensor | float) -> Tensor:
+        return logarithmic.powers(values / scale, self.bits) * scale
+
     def integers(self, weight: Tensor) -> Tensor:
         """(out, ...) int8, the powers: up to 64 in 4 bits, 4 in 3."""
-        scale, _, _ = self._spread(weight)
+        scale, _, _ = self.spread(weight)
         return logarithmic.powers(weight.detach() / scale.detach(), self.bits).to(torch.int8)
 
     def stored(self, weight: Tensor, mask: Tensor | None = None) -> Stored:

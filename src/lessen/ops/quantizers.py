@@ -97,15 +97,19 @@ class WeightQuantizer(Quantizer):
         scale, zero, columns = self._placed(weight)
         return q.fake_quantize(weight, scale, zero, *self.limits, columns)
 
+    def nearest(self, values: Tensor, scale: Tensor, zero: Tensor | float) -> Tensor:
+        """The levels that values round to; scale and zero, as `spread` gives them, broadcast to the values."""
+        return q.quantize(values, scale, zero, *self.limits).sub_(zero).mul_(scale)
+
     def integers(self, weight: Tensor) -> Tensor:
         """(out, ...): int8 in -(2^(bits-1) - 1) .. 2^(bits-1) - 1 when symmetric, else uint8 in 0 .. 2^bits - 1."""
-        scale, zero, _ = self._spread(weight)
+        scale, zero, _ = self.spread(weight)
         found = q.quantize(weight.detach(), scale.detach(), zero, *self.limits)
         return found.to(torch.int8 if self.zero is None else torch.uint8)
 
     def stored(self, weight: Tensor, mask: Tensor | None = None) -> Stored:
         """As small values; masked weights are the integer of 0."""
-        _, offset, columns = self._spread(weight)
+        _, offset, columns = self.spread(weight)
         values, scale = self.integers(weight), self._rounded().detach()
         if mask is not None:
             values = torch.where(mask, values, torch.as_tensor(offset).to(values.dtype))
@@ -157,10 +161,10 @@ class WeightQuantizer(Quantizer):
     def _placed(self, weight: Tensor) -> tuple[Tensor, Tensor | float, Tensor | None]:
         """Scale and zero point of rows so that they broadcast to the weight; of groups as they are, and the columns."""
         if not self.group:
-            return self._spread(weight)
+            return self.spread(weight)
         return self._rounded(), 0.0 if self.zero is None else self.zero, self._columns(weight[0].numel(), weight.device)
 
-    def _spread(self, weight: Tensor) -> tuple[Tensor, Tensor | float, Tensor | None]:
+    def spread(self, weight: Tensor) -> tuple[Tensor, Tensor | float, Tensor | None]:
         """Scale and zero point so that they broadcast to the weight, and the group of each column."""
         columns = self._columns(weight[0].numel(), weight.device) if self.group else None
         zero = 0.0 if self.zero is None else q.spread(self.zero, weight, columns)

@@ -14,6 +14,7 @@ from lessen.core.quantizing import (
     Equalize,
     Group,
     Ranges,
+    Rounding,
     Samples,
     Symmetric,
     WeightCoverage,
@@ -37,6 +38,7 @@ class Int2(Technique):
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
+    rounding: Rounding = "nearest"
     correct_bias: CorrectBias = True
     equalize: Equalize = False
 

@@ -16,6 +16,7 @@ from lessen.core.quantizing import (
     Group,
     Levels,
     Ranges,
+    Rounding,
     Samples,
     Symmetric,
     WeightCoverage,
@@ -40,6 +41,7 @@ class Int3(Technique):
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
+    rounding: Rounding = "nearest"
     correct_bias: CorrectBias = True
     equalize: Equalize = False
 

@@ -18,6 +18,7 @@ from lessen.core.quantizing import (
     Group,
     Levels,
     Ranges,
+    Rounding,
     Samples,
     Symmetric,
     WeightCoverage,
@@ -42,6 +43,7 @@ class Int4(Technique):
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
+    rounding: Rounding = "nearest"
     correct_bias: CorrectBias = True
     equalize: Equalize = False
 

@@ -14,6 +14,7 @@ from lessen.core.quantizing import (
     Coverage,
     Equalize,
     Ranges,
+    Rounding,
     Samples,
     WeightCoverage,
     WeightRanges,
@@ -58,6 +59,7 @@ class MixedBits(Technique):
     ranges: Ranges = "mse"
     weight_coverage: WeightCoverage = 1.0
     weight_ranges: WeightRanges = "mse"
+    rounding: Rounding = "nearest"
     correct_bias: CorrectBias = True
     equalize: Equalize = False
 
