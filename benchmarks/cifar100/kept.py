@@ -1,0 +1,137 @@
+"""Weights of the baseline that lie in the repository, and steps of a run: hours of training are not done twice.
+
+    python benchmarks/cifar100/kept.py take RUN --data DIR     into RUN/steps, for `stage.py front -o RUN`
+    python benchmarks/cifar100/kept.py keep RUN --data DIR     out of RUN/steps, for the repository
+    options: --seeds 0,1   --folder results/cifar100/trained
+
+SEED.safetensors are the weights behind the last step of the baseline, SEED.json says who trained them and how: recipe,
+losses, seconds, commit. Steps are named by the code of the day, so to take weights of an earlier commit is to say that
+it would have trained the same; a recipe that reads otherwise is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import headline
+import page
+import stage
+
+from lessen import catalog
+from lessen.core.errors import BadStudy, LessenError
+from lessen.core.record import Record
+from lessen.core.text import with_args
+from lessen.study import Study, files
+from lessen.study.steps import RECORD, Place, Steps
+from lessen.tasks import task
+
+FOLDER = headline.ROOT / "results/cifar100/trained"
+WEIGHTS = "weights.safetensors"
+
+
+def main() -> int:
+    given = arguments()
+    try:
+        os.environ["LESSEN_DATA"] = str(stage.data(given.data))
+        study = stage.read("baseline")
+        seeds = files.seeds(given.seeds) if given.seeds else study.seeds
+        move = take if given.way == "take" else keep
+        for seed in seeds:
+            print(move(study, seed, given.run / "steps", given.folder))
+    except LessenError as e:
+        print(f"kept: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("way", choices=("take", "keep"))
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", default="")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    return parser.parse_args()
+
+
+def places(study: Study, steps: Steps, seed: int) -> list[Place]:
+    """Where the model stands behind each step of the baseline."""
+    found, place = [], steps.start(study.model, seed)
+    for step in catalog.recipe(study.baseline):
+        place = steps.after(place, step)
+        found.append(place)
+    return found
+
+
+def open_steps(study: Study, folder: Path) -> Steps:
+    chosen = task(with_args(study.task, final=True) if study.final else study.task)
+    return Steps(folder, chosen, study.threads)
+
+
+def take(study: Study, seed: int, folder: Path, source: Path) -> str:
+    """Put kept weights among the steps; what it did, in words. Errors: BadStudy."""
+    from safetensors.torch import load_file
+
+    from lessen.models.state import save_model
+
+    said = read(source / f"{seed}.json")
+    records = [Record.model_validate(r) for r in said["records"]]
+    wanted, got = ([str(s) for s in catalog.recipe(study.baseline)], [r.technique for r in records])
+    if (said["model"], got) != (study.model, wanted):
+        raise BadStudy(
+            f"{source / f'{seed}.json'} is of {said['model']} by {' >> '.join(got)}, the baseline is {study.model} by "
+            f"{' >> '.join(wanted)}; train it by stage.py, or take the file of that recipe"
+        )
+    steps = open_steps(study, folder)
+    steps.name_machine()
+    there = places(study, steps, seed)
+    if all(map(steps.has, there)):
+        return f"seed {seed}: is there already"
+    model = steps.task.build(study.model)
+    model.load_state_dict(load_file(source / f"{seed}.safetensors"))
+    for place, record in zip(there, records, strict=True):
+        new = folder / f"{place.key}.new"
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        if place is there[-1]:  # of steps before it nobody needs the weights
+            save_model(model, new)
+        (new / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        shutil.rmtree(folder / place.key, ignore_errors=True)
+        new.rename(folder / place.key)
+    return f"seed {seed}: {len(there)} steps, trained at {said['commit'][:12]} on {said['machine']}"
+
+
+def keep(study: Study, seed: int, folder: Path, to: Path) -> str:
+    """Copy a run's weights and records. Errors: BadStudy where its baseline is not whole."""
+    steps = open_steps(study, folder)
+    there = places(study, steps, seed)
+    if not all(map(steps.has, there)):
+        raise BadStudy(f"{folder} has not every step of the baseline of seed {seed} by this code; train it by stage.py")
+    to.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / there[-1].key / WEIGHTS, to / f"{seed}.safetensors")
+    torch, device = steps.machine
+    said = {
+        "model": study.model, "task": steps.task.text, "seed": seed, "commit": headline.commit(),
+        "machine": f"{page.device(device)}, threads: {study.threads}, torch {torch}",
+        "records": [json.loads((folder / place.key / RECORD).read_text(encoding="utf-8")) for place in there],
+    }  # fmt: skip
+    (to / f"{seed}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    return f"seed {seed}: kept as {to / f'{seed}.safetensors'}"
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Errors: BadStudy."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise BadStudy(f"cannot read {file} ({e}); train that seed by stage.py") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
