@@ -2,7 +2,7 @@
 
     python benchmarks/cifar100/kept.py take RUN --data DIR     into RUN/steps, for `stage.py front -o RUN`
     python benchmarks/cifar100/kept.py keep RUN --data DIR     out of RUN/steps, for the repository
-    options: --seeds 0,1   --folder results/cifar100/trained
+    options: --seeds 0,1   --folder results/cifar100/trained   --commit HASH (of what trained; else of src/lessen)
 
 SEED.safetensors are the weights behind the last step of the baseline, SEED.json says who trained them and how: recipe,
 losses, seconds, commit. Steps are named by the code of the day, so to take weights of an earlier commit is to say that
@@ -41,9 +41,12 @@ def main() -> int:
         os.environ["LESSEN_DATA"] = str(stage.data(given.data))
         study = stage.read("baseline")
         seeds = files.seeds(given.seeds) if given.seeds else study.seeds
-        move = take if given.way == "take" else keep
+        steps = given.run / "steps"
         for seed in seeds:
-            print(move(study, seed, given.run / "steps", given.folder))
+            if given.way == "take":
+                print(take(study, seed, steps, given.folder))
+            else:
+                print(keep(study, seed, steps, given.folder, given.commit or headline.commit()))
     except LessenError as e:
         print(f"kept: {e}", file=sys.stderr)
         return 1
@@ -57,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", default="")
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--commit", default="")
     return parser.parse_args()
 
 
@@ -107,7 +111,7 @@ def take(study: Study, seed: int, folder: Path, source: Path) -> str:
     return f"seed {seed}: {len(there)} steps, trained at {said['commit'][:12]} on {said['machine']}"
 
 
-def keep(study: Study, seed: int, folder: Path, to: Path) -> str:
+def keep(study: Study, seed: int, folder: Path, to: Path, commit: str) -> str:
     """Copy a run's weights and records. Errors: BadStudy where its baseline is not whole."""
     steps = open_steps(study, folder)
     there = places(study, steps, seed)
@@ -117,7 +121,7 @@ def keep(study: Study, seed: int, folder: Path, to: Path) -> str:
     shutil.copyfile(folder / there[-1].key / WEIGHTS, to / f"{seed}.safetensors")
     torch, device = steps.machine
     said = {
-        "model": study.model, "task": steps.task.text, "seed": seed, "commit": headline.commit(),
+        "model": study.model, "task": steps.task.text, "seed": seed, "commit": commit,
         "machine": f"{page.device(device)}, threads: {study.threads}, torch {torch}",
         "records": [json.loads((folder / place.key / RECORD).read_text(encoding="utf-8")) for place in there],
     }  # fmt: skip

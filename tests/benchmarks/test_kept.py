@@ -28,9 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     run, folder = (tmp_path_factory.mktemp("kept") / name for name in ("run", "folder"))
     given = stage.argparse.Namespace(stage="tiny", minutes=0.0, train_only=True, trained=None)
     assert stage.work(STUDY, run, given) == 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(headline, "commit", lambda: "c0ffee")
-        assert kept.keep(STUDY, 0, run / "steps", folder) == f"seed 0: kept as {folder / '0.safetensors'}"
+    assert kept.keep(STUDY, 0, run / "steps", folder, "c0ffee") == f"seed 0: kept as {folder / '0.safetensors'}"
     return run, folder
 
 
@@ -78,7 +76,7 @@ def test_other_recipes_models_and_files_that_are_not_there_are_refused(
     with pytest.raises(BadStudy, match=r"cannot read .*1.json .*; train that seed by stage.py"):
         kept.take(STUDY, 1, tmp_path / "steps", folder)
     with pytest.raises(BadStudy, match="has not every step of the baseline of seed 1 by this code"):
-        kept.keep(STUDY, 1, run / "steps", tmp_path)
+        kept.keep(STUDY, 1, run / "steps", tmp_path, "c0ffee")
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     (broken / "0.json").write_text("{")
     with pytest.raises(BadStudy, match="cannot read"):
