@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from lessen import models
-from lessen.measure.machine import cpu
+from lessen.core.processor import name as cpu
 from lessen.ops import devices, winograd
 
 TURNS = 7

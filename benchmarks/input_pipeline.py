@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
-from lessen.measure.machine import cpu
+from lessen.core.processor import name as cpu
 from lessen.tasks.dataset import Images, Settings
 from lessen.tasks.images import ImageTask
 

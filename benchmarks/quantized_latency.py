@@ -25,7 +25,7 @@ import lessen
 from lessen.artifact import forms
 from lessen.artifact.export import export
 from lessen.artifact.runtimes import Session, open_session
-from lessen.measure.machine import cpu
+from lessen.core.processor import name as cpu
 from lessen.measure.quiet import quiet_machine
 from lessen.tasks.dataset import Images
 from lessen.tasks.images import ImageTask

@@ -18,8 +18,8 @@ import torch
 
 import lessen
 from lessen.artifact.runtimes import open_session
+from lessen.core.processor import name as cpu
 from lessen.core.text import format_call
-from lessen.measure.machine import cpu
 
 IMAGES, LEAST = 2_000, 0.995
 TRAINING = "Finetune(epochs=3, lr=0.05, batch=64, schedule='onecycle')"

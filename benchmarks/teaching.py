@@ -25,12 +25,13 @@ import numpy as np
 import torch
 
 from lessen import models
+from lessen.core.processor import name as cpu
 from lessen.core.run import Run
 from lessen.core.technique import Technique
 from lessen.distill.decoupled_distill import DecoupledDistill
 from lessen.distill.finetune import Finetune
 from lessen.distill.logit_distill import LogitDistill
-from lessen.measure.machine import cpu, cpus
+from lessen.measure.machine import cpus
 from lessen.tasks.dataset import Images, Settings
 from lessen.tasks.images import ImageTask
 

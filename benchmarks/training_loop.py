@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from lessen import models
+from lessen.core.processor import name as cpu
 from lessen.core.run import Run
-from lessen.measure.machine import cpu, cpus
+from lessen.measure.machine import cpus
 from lessen.ops import layers, train
 from lessen.tasks.dataset import Images, Settings
 from lessen.tasks.images import ImageTask

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lessen.core import processor
 from lessen.core.errors import BadArtifact, LessenError, UnknownName
 
 RUNTIMES = ("onnxruntime", "openvino")  # each is also the name of its module
@@ -69,12 +70,14 @@ def require(runtime: str) -> None:
 
 
 def exact_integers(options: Any) -> Any:
-    """ONNX Runtime's SessionOptions, so that uint8 by int8 is exact on every CPU; of no effect on those with VNNI.
+    """ONNX Runtime's SessionOptions, so that uint8 by int8 is exact on every CPU.
 
     On x86 without VNNI (AVX2: laptops before 2019, AMD's before Zen 4) two products are added in 16 bits, which
-    overflow; with this, such weights are held as uint8 and go another way.
+    overflow; with this option, weights beyond 64 are held as uint8 and go another way. Version 1.32 goes it wherever it
+    is told to, in twice the time, so a CPU that is known to have VNNI is not told.
     """
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not processor.adds_in_32_bits():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     return options
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lessen.artifact import Artifact, Manifest, load
 from lessen.artifact.runtimes import require
-from lessen.core import errors
+from lessen.core import errors, processor
 from lessen.core.errors import BadArtifact, BadData, LessenError
 from lessen.core.record import TOP1, Measurement, Row, Score
 from lessen.core.target import Target
@@ -219,7 +219,7 @@ def _doubts(found: Answers, timed: Latencies | None, target: Target, manifest: M
     if manifest.sparse and "CumSum" in found.operators:
         notes.append("this runtime unpacks the sparse weights at every call; pack it with sparse=False for speed")
     integers = any(name.startswith(("Convolution ", "FullyConnected ", "MatMul ")) for name in found.operators)
-    if found.runtime.startswith("openvino") and integers and machine.overflows():
+    if found.runtime.startswith("openvino") and integers and processor.overflows():
         notes.append(
             "this CPU has no VNNI: OpenVINO adds products of 8-bit integers in 16 bits here, and what overflows is "
             "lost; ONNX Runtime is exact"

@@ -9,40 +9,18 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from lessen.core import processor
 from lessen.core.record import Machine
-
-CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe(threads: int, runtime: str) -> Machine:
     """This machine; cores are the CPUs that this process may use, as the system counts them."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return Machine(
-        cpu=cpu(), cores=len(cpus()), threads=threads, memory_gib=round(memory, 1),
+        cpu=processor.name(), cores=len(cpus()), threads=threads, memory_gib=round(memory, 1),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(), runtime=runtime,
     )  # fmt: skip
-
-
-def cpu() -> str:
-    """The processor's name."""
-    return _told("model name") or platform.processor() or platform.machine()
-
-
-def overflows() -> bool:
-    """Whether this CPU adds products of 8-bit integers in 16 bits: x86 without VNNI (AVX2). Only Linux tells."""
-    flags = _told("flags")
-    return "sse2" in flags and "vnni" not in flags
-
-
-def _told(key: str) -> str:
-    """What Linux tells of the first processor; "" where it tells nothing."""
-    with suppress(OSError):
-        for line in CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == key:
-                return value.strip()
-    return ""
 
 
 def cpus() -> set[int]:
