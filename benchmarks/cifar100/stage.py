@@ -42,6 +42,7 @@ MORE = 75  # what shells call a failure for the time being
 INTERRUPTED = 130  # how a study ends that was asked to stop
 GRACE = 60.0  # seconds from the interrupt to the end
 WIDTH, IMAGES, HELD = 0.25, 500, 200  # of a rehearsal: of nets, in training, in validation
+SHARE = 0.9  # of bytes, for MixedBits in a rehearsal: graph and norms are most of a narrow net's file
 EPOCHS = ("epochs", "teacher_epochs")
 SHARED = {"front": "baseline", "quantization": "pruning"}  # stages that start from another's nets share its run folder
 
@@ -130,12 +131,14 @@ def epochs(texts: Iterable[str]) -> list[int]:
 
 
 def smaller(text: str, places: Mapping[int, int]) -> str:
-    """A recipe with narrower students; `places` gives the epochs to train in place of each number."""
+    """A recipe with narrower students and larger shares of bytes; `places` gives the epochs in place of each number."""
     found = []
     for step in catalog.recipe(text):
         less: dict[str, Any] = {name: places[n] for name in EPOCHS if (n := getattr(step, name, 0))}
         if student := parse_call(str(step)).args.get("model"):
             less["model"] = with_args(student, width=WIDTH)
+        if getattr(step, "of", "") == "bytes kept" and hasattr(step, "budget"):
+            less["budget"] = SHARE
         found.append(with_args(str(step), **less))
     return " >> ".join(found)
 
