@@ -48,7 +48,7 @@ def test_powers_by_hand() -> None:
 @every
 def test_weights_are_the_nearest_powers_by_logarithm(bits: int, group: int) -> None:
     layer = conv(bits, group)
-    scale, _, _ = layer.wq._spread(layer.weight)
+    scale, _, _ = layer.wq.spread(layer.weight)
     expected = [
         nearest(w, s, bits)
         for w, s in zip(layer.weight.flatten().tolist(), scale.expand_as(layer.weight).flatten().tolist(), strict=True)

@@ -28,7 +28,7 @@ WeightCoverage = Annotated[float, Range("share of weights that ranges cover, 1 i
 WeightRanges = Annotated[Rule, Doc("weight ranges have that share, least squared error, or least information lost")]
 Rounding = Annotated[
     Literal["nearest", "gptq"],
-    Doc("of weights: each to its nearest level, or column by column, the others making up for it (arXiv:2210.17323)"),
+    Doc("of weights: to the nearest level, or by columns that make up for errors (GPTQ, arXiv:2210.17323)"),
 ]
 CorrectBias = Annotated[bool, Doc("give each channel the mean that it had before rounding")]
 Equalize = Annotated[bool, Doc("even out channels between layers that only a ReLU separates, before rounding")]
