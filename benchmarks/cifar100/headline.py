@@ -3,6 +3,7 @@
     python benchmarks/cifar100/headline.py RUN --recipe "QAT(bits=4, epochs=6)"     a recipe decided beforehand
     python benchmarks/cifar100/headline.py RUN --choice VALIDATED                  what another run's validation chooses
     python benchmarks/cifar100/headline.py RUN                                      where RUN itself has validation
+    python benchmarks/cifar100/headline.py RUN0 RUN1 ...                            seeds that ran side by side
     options: --within 1.0   --trained STEPS   --commit HASH   -o results/cifar100   --readme README.md
 
 Validation chooses the smallest file among the recipes that lose at most `--within` points there; the test score decides
@@ -22,6 +23,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,11 +45,13 @@ MOST = 20_000_000  # bytes of a baseline's folder that is kept beside the rows
 def main() -> int:
     given = arguments()
     try:
-        rows, study = read(given.run)
-        recipe, why = chosen(rows, given)
-        found = headline(given.run, rows, study, recipe)
-        found |= {"chosen_by": why, "commit": given.commit or commit(), "trained_on": trained_on(given, rows)}
-        save(found, rows, given)
+        with tempfile.TemporaryDirectory() as folder:
+            given.run = given.runs[0] if len(given.runs) == 1 else together(given.runs, Path(folder))
+            rows, study = read(given.run)
+            recipe, why = chosen(rows, given)
+            found = headline(given.run, rows, study, recipe)
+            found |= {"chosen_by": why, "commit": given.commit or commit(), "trained_on": trained_on(given, rows)}
+            save(found, rows, given)
     except LessenError as e:
         print(f"headline: {e}", file=sys.stderr)
         return 1
@@ -57,7 +61,7 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--recipe", default="")
     how.add_argument("--choice", type=Path)
@@ -67,6 +71,31 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "results/cifar100")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     return parser.parse_args()
+
+
+def together(runs: Sequence[Path], folder: Path) -> Path:
+    """One run folder with the finished rows of several of one study. Errors: BadStudy."""
+    said = ""
+    with Store(folder / "study.db") as store:
+        for run in runs:
+            with Store(run / "study.db") as one:
+                about = json.loads(one.describe() or "{}")
+                apart = {k: about.get(k) for k in ("task", "model", "baseline", "final", "threads")}
+                if said and json.loads(said) != apart:
+                    raise BadStudy(f"{run} is of another study than {runs[0]}: {apart}, not {said}; leave it out")
+                said = said or json.dumps(apart)
+                store.set_description(one.describe() or "")
+                for trial in one.trials():
+                    if trial.key in store.done():
+                        raise BadStudy(f"{run} has '{trial.recipe}' of seed {trial.seed}, as another run has; name one")
+                    store.add(trial)
+                    for file in filter(None, (trial.artifact, trial.predictions)):
+                        (folder / file).parent.mkdir(exist_ok=True)
+                        (folder / file).symlink_to((run / file).absolute())
+            if (run / "steps" / MACHINE).is_file():
+                (folder / "steps").mkdir(exist_ok=True)
+                shutil.copyfile(run / "steps" / MACHINE, folder / "steps" / MACHINE)
+    return folder
 
 
 def read(run: Path) -> tuple[list[Trial], dict[str, Any]]:

@@ -26,10 +26,8 @@ import stage
 from lessen import catalog
 from lessen.core.errors import BadStudy, LessenError
 from lessen.core.record import Record
-from lessen.core.text import with_args
 from lessen.study import Study, files
-from lessen.study.steps import RECORD, Place, Steps
-from lessen.tasks import task
+from lessen.study.steps import RECORD
 
 FOLDER = headline.ROOT / "results/cifar100/trained"
 WEIGHTS = "weights.safetensors"
@@ -41,12 +39,11 @@ def main() -> int:
         os.environ["LESSEN_DATA"] = str(stage.data(given.data))
         study = stage.read("baseline")
         seeds = files.seeds(given.seeds) if given.seeds else study.seeds
-        steps = given.run / "steps"
         for seed in seeds:
             if given.way == "take":
-                print(take(study, seed, steps, given.folder))
+                print(take(study, seed, given.run, given.folder))
             else:
-                print(keep(study, seed, steps, given.folder, given.commit or headline.commit()))
+                print(keep(study, seed, given.run, given.folder, given.commit or headline.commit()))
     except LessenError as e:
         print(f"kept: {e}", file=sys.stderr)
         return 1
@@ -64,21 +61,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def places(study: Study, steps: Steps, seed: int) -> list[Place]:
-    """Where the model stands behind each step of the baseline."""
-    found, place = [], steps.start(study.model, seed)
-    for step in catalog.recipe(study.baseline):
-        place = steps.after(place, step)
-        found.append(place)
-    return found
-
-
-def open_steps(study: Study, folder: Path) -> Steps:
-    chosen = task(with_args(study.task, final=True) if study.final else study.task)
-    return Steps(folder, chosen, study.threads)
-
-
-def take(study: Study, seed: int, folder: Path, source: Path) -> str:
+def take(study: Study, seed: int, run: Path, source: Path) -> str:
     """Put kept weights among the steps; what it did, in words. Errors: BadStudy."""
     from safetensors.torch import load_file
 
@@ -92,38 +75,41 @@ def take(study: Study, seed: int, folder: Path, source: Path) -> str:
             f"{source / f'{seed}.json'} is of {said['model']} by {' >> '.join(got)}, the baseline is {study.model} by "
             f"{' >> '.join(wanted)}; train it by stage.py, or take the file of that recipe"
         )
-    steps = open_steps(study, folder)
+    steps = stage.steps_of(study, run)
     steps.name_machine()
-    there = places(study, steps, seed)
+    there = stage.baseline_places(study, steps, seed)
     if all(map(steps.has, there)):
         return f"seed {seed}: is there already"
     model = steps.task.build(study.model)
     model.load_state_dict(load_file(source / f"{seed}.safetensors"))
     for place, record in zip(there, records, strict=True):
-        new = folder / f"{place.key}.new"
+        if steps.has(place):
+            continue
+        new = steps.folder / f"{place.key}.new"
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
         if place is there[-1]:  # of steps before it nobody needs the weights
             save_model(model, new)
         (new / RECORD).write_text(record.model_dump_json(indent=1), encoding="utf-8")
-        shutil.rmtree(folder / place.key, ignore_errors=True)
-        new.rename(folder / place.key)
+        new.rename(steps.folder / place.key)
     return f"seed {seed}: {len(there)} steps, trained at {said['commit'][:12]} on {said['machine']}"
 
 
-def keep(study: Study, seed: int, folder: Path, to: Path, commit: str) -> str:
+def keep(study: Study, seed: int, run: Path, to: Path, commit: str) -> str:
     """Copy a run's weights and records. Errors: BadStudy where its baseline is not whole."""
-    steps = open_steps(study, folder)
-    there = places(study, steps, seed)
+    steps = stage.steps_of(study, run)
+    there = stage.baseline_places(study, steps, seed)
     if not all(map(steps.has, there)):
-        raise BadStudy(f"{folder} has not every step of the baseline of seed {seed} by this code; train it by stage.py")
+        raise BadStudy(
+            f"{steps.folder} has not every step of the baseline of seed {seed} by this code; train it by stage.py"
+        )
     to.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / there[-1].key / WEIGHTS, to / f"{seed}.safetensors")
+    shutil.copyfile(steps.folder / there[-1].key / WEIGHTS, to / f"{seed}.safetensors")
     torch, device = steps.machine
     said = {
         "model": study.model, "task": steps.task.text, "seed": seed, "commit": commit,
         "machine": f"{page.device(device)}, threads: {study.threads}, torch {torch}",
-        "records": [json.loads((folder / place.key / RECORD).read_text(encoding="utf-8")) for place in there],
+        "records": [json.loads((steps.folder / place.key / RECORD).read_text(encoding="utf-8")) for place in there],
     }  # fmt: skip
     (to / f"{seed}.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
     return f"seed {seed}: kept as {to / f'{seed}.safetensors'}"

@@ -34,7 +34,7 @@ from lessen.core.target import Target
 from lessen.core.text import parse_call, with_args
 from lessen.store import Store
 from lessen.study import Study, files
-from lessen.study.steps import Steps
+from lessen.study.steps import Place, Steps
 from lessen.tasks import cifar, source, task
 
 HERE = Path(__file__).parent
@@ -42,7 +42,7 @@ MORE = 75  # what shells call a failure for the time being
 INTERRUPTED = 130  # how a study ends that was asked to stop
 GRACE = 60.0  # seconds from the interrupt to the end
 WIDTH, IMAGES, HELD = 0.25, 500, 200  # of a rehearsal: of nets, in training, in validation
-SHARE = 0.9  # of bytes, for MixedBits in a rehearsal: graph and norms are most of a narrow net's file
+BYTES_KEPT = 0.9  # of bytes, for MixedBits in a rehearsal: graph and norms are most of a narrow net's file
 EPOCHS = ("epochs", "teacher_epochs")
 SHARED = {"front": "baseline", "quantization": "pruning"}  # stages that start from another's nets share its run folder
 
@@ -138,7 +138,7 @@ def smaller(text: str, places: Mapping[int, int]) -> str:
         if student := parse_call(str(step)).args.get("model"):
             less["model"] = with_args(student, width=WIDTH)
         if getattr(step, "of", "") == "bytes kept" and hasattr(step, "budget"):
-            less["budget"] = SHARE
+            less["budget"] = BYTES_KEPT
         found.append(with_args(str(step), **less))
     return " >> ".join(found)
 
@@ -201,16 +201,31 @@ def measured(study: Study, run: Path) -> tuple[int, int]:
 
 def trained(study: Study, run: Path) -> tuple[int, int]:
     """Steps that are there, and all: recipes share their beginnings."""
-    chosen = task(with_args(study.task, final=True) if study.final else study.task)
-    steps, found = Steps(run / "steps", chosen, study.threads), dict[str, bool]()
-    base = catalog.recipe(study.baseline or chosen.baseline)
+    steps, found = steps_of(study, run), dict[str, bool]()
     for seed in study.seeds:
-        for recipe in ("", *study.everything):
-            place = steps.start(study.model, seed)
-            for number, step in enumerate((*base, *catalog.recipe(recipe))):
-                place = steps.after(place.as_baseline() if number == len(base) else place, step)
+        base = baseline_places(study, steps, seed)
+        found |= {place.key: steps.has(place) for place in base}
+        for recipe in study.everything:
+            place = base[-1].as_baseline()
+            for step in catalog.recipe(recipe):
+                place = steps.after(place, step)
                 found[place.key] = steps.has(place)
     return sum(found.values()), len(found)
+
+
+def steps_of(study: Study, run: Path) -> Steps:
+    """The cache of steps in a run folder, as the study would use it."""
+    chosen = task(with_args(study.task, final=True) if study.final else study.task)
+    return Steps(run / "steps", chosen, study.threads)
+
+
+def baseline_places(study: Study, steps: Steps, seed: int) -> list[Place]:
+    """Where the model stands behind each step of the baseline."""
+    found, place = [], steps.start(study.model, seed)
+    for step in catalog.recipe(study.baseline or steps.task.baseline):
+        place = steps.after(place, step)
+        found.append(place)
+    return found
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def rows(finished: Path) -> dict[tuple[str, int], Trial]:
 def told(monkeypatch: pytest.MonkeyPatch, out: Path, *args: object) -> int:
     """Run the script into `out`, beside a README of its own."""
     readme = out.parent / "README.md"
+    readme.parent.mkdir(exist_ok=True)
     if not readme.exists():
         readme.write_text(README)
     rest = ["--commit", "c0ffee", "-o", out, "--readme", readme]
@@ -113,6 +114,37 @@ def test_run_again_it_writes_the_same_bytes(finished, tmp_path, monkeypatch) -> 
     assert {f.name for f in first} >= {"headline.json", "rows.json", "front.md", "front.svg", "model.onnx", "README.md"}
     told(monkeypatch, out, finished, "--recipe", NARROW)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == first
+
+
+def test_seeds_of_several_runs_tell_the_same(finished, tmp_path, monkeypatch, capsys) -> None:
+    told(monkeypatch, tmp_path / "a/out", finished, "--recipe", NARROW)
+    apart = [part(finished, tmp_path / f"run{seed}", seed) for seed in (0, 1)]
+    assert told(monkeypatch, tmp_path / "b/out", *apart, "--recipe", NARROW) == 0
+    one, other = (
+        {f.relative_to(tmp_path / name): f.read_bytes() for f in (tmp_path / name).rglob("*") if f.is_file()}
+        for name in ("a", "b")
+    )
+    assert one == other and not any(f.is_symlink() for f in tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert told(monkeypatch, tmp_path / "c/out", *apart, apart[0], "--recipe", NARROW) == 1
+    assert f"{apart[0]} has '' of seed 0, as another run has; name one" in capsys.readouterr().err
+    with Store(apart[1] / "study.db") as store:
+        store.set_description(json.dumps({**json.loads(store.describe() or "{}"), "model": "cnn(width=0.5)"}))
+    assert told(monkeypatch, tmp_path / "c/out", *apart, "--recipe", NARROW) == 1
+    assert "run1 is of another study than" in capsys.readouterr().err
+
+
+def part(run: Path, folder: Path, seed: int) -> Path:
+    """The rows of one seed, as a run of its own."""
+    folder.mkdir()
+    with Store(run / "study.db") as old, Store(folder / "study.db") as new:
+        new.set_description(old.describe() or "")
+        for trial in old.trials():
+            if trial.seed == seed:
+                new.add(trial)
+    for name in ("artifacts", "predictions"):
+        shutil.copytree(run / name, folder / name)
+    return folder
 
 
 def test_readme_gets_its_section_and_keeps_the_rest(finished, tmp_path, monkeypatch, capsys) -> None:

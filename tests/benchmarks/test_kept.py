@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     run, folder = (tmp_path_factory.mktemp("kept") / name for name in ("run", "folder"))
     given = stage.argparse.Namespace(stage="tiny", minutes=0.0, train_only=True, trained=None)
     assert stage.work(STUDY, run, given) == 0
-    assert kept.keep(STUDY, 0, run / "steps", folder, "c0ffee") == f"seed 0: kept as {folder / '0.safetensors'}"
+    assert kept.keep(STUDY, 0, run, folder, "c0ffee") == f"seed 0: kept as {folder / '0.safetensors'}"
     return run, folder
 
 
@@ -39,19 +39,19 @@ def test_what_is_kept_is_taken_again(trained: tuple[Path, Path], tmp_path: Path)
     assert (said["commit"], [r["technique"] for r in said["records"]]) == ("c0ffee", STUDY.baseline.split(" >> "))
     assert [len(r["history"]) for r in said["records"]] == [1, 2] and "torch" in said["machine"]
     other = tmp_path / "other"
-    assert kept.take(STUDY, 0, other / "steps", folder).startswith("seed 0: 2 steps, trained at c0ffee on")
-    assert kept.take(STUDY, 0, other / "steps", folder) == "seed 0: is there already"
+    assert kept.take(STUDY, 0, other, folder).startswith("seed 0: 2 steps, trained at c0ffee on")
+    assert kept.take(STUDY, 0, other, folder) == "seed 0: is there already"
     baseline = STUDY.model_copy(update={"recipes": ()})
     assert stage.trained(baseline, other) == (2, 2)
-    last = kept.places(STUDY, kept.open_steps(STUDY, run / "steps"), 0)[-1]
-    again = kept.places(STUDY, kept.open_steps(STUDY, other / "steps"), 0)[-1]
+    last = stage.baseline_places(STUDY, stage.steps_of(STUDY, run), 0)[-1]
+    again = stage.baseline_places(STUDY, stage.steps_of(STUDY, other), 0)[-1]
     assert last.key == again.key
     a, b = last.model.state_dict(), again.model.state_dict()
     assert list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_a_study_goes_on_from_them_and_trains_nothing_again(trained: tuple[Path, Path], tmp_path: Path) -> None:
-    kept.take(STUDY, 0, tmp_path / "steps", trained[1])
+    kept.take(STUDY, 0, tmp_path, trained[1])
     before = {f: f.stat().st_mtime_ns for f in tmp_path.rglob("*.safetensors")}
     given = stage.argparse.Namespace(stage="tiny", minutes=0.0, train_only=False, trained=None)
     assert len(before) == 1 and stage.work(STUDY, tmp_path, given) == 0
@@ -72,15 +72,15 @@ def test_other_recipes_models_and_files_that_are_not_there_are_refused(
         ({"model": "cnn(width=0.5)"}, "0.json is of cnn.width=0.25. by"),
     ):
         with pytest.raises(BadStudy, match=says):
-            kept.take(STUDY.model_copy(update=update), 0, tmp_path / "steps", folder)
+            kept.take(STUDY.model_copy(update=update), 0, tmp_path, folder)
     with pytest.raises(BadStudy, match=r"cannot read .*1.json .*; train that seed by stage.py"):
-        kept.take(STUDY, 1, tmp_path / "steps", folder)
+        kept.take(STUDY, 1, tmp_path, folder)
     with pytest.raises(BadStudy, match="has not every step of the baseline of seed 1 by this code"):
-        kept.keep(STUDY, 1, run / "steps", tmp_path, "c0ffee")
+        kept.keep(STUDY, 1, run, tmp_path, "c0ffee")
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
     (broken / "0.json").write_text("{")
     with pytest.raises(BadStudy, match="cannot read"):
-        kept.take(STUDY, 0, tmp_path / "steps", broken)
+        kept.take(STUDY, 0, tmp_path, broken)
     assert not list(tmp_path.rglob("record.json"))
 
 
