@@ -181,8 +181,8 @@ def draw(found: dict[str, Any], file: Path) -> None:
         ax.axhline(top, color="#000000", linestyle=(0, (1, 2)), linewidth=1.1, label="baseline")
         for family in dict.fromkeys(r["family"] for r in shown):
             recipes(ax, family, [r for r in shown if r["family"] == family])
-        for i, r in enumerate(shown, 1):
-            ax.annotate(str(i), place(r), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        for numbers, at in labels([place(r) for r in shown]):
+            ax.annotate(numbers, at, xytext=(5, 5), textcoords="offset points", fontsize=8)
         marks = ticks([r["times_smaller"] for r in shown])
         ax.set_xscale("log")
         ax.set_xticks(marks, [f"{m:g}" for m in marks])
@@ -194,6 +194,21 @@ def draw(found: dict[str, Any], file: Path) -> None:
 
 def place(row: dict[str, Any]) -> tuple[float, float]:
     return row["times_smaller"], 100 * row["test_top1_mean"]
+
+
+def labels(places: list[tuple[float, float]]) -> list[tuple[str, tuple[float, float]]]:
+    """Numbers from 1, and where they stand: those of neighbours within 4 % of the picture are told together."""
+    seen = [(math.log(x), y) for x, y in places]
+    spans = [max(values) - min(values) or 1.0 for values in zip(*seen, strict=True)]
+    groups: list[list[int]] = []
+    for i, at in enumerate(seen):
+        last = seen[groups[-1][-1]] if groups else None
+        near = last and all(abs(a - b) <= 0.04 * s for a, b, s in zip(at, last, spans, strict=True))
+        groups = [*groups[:-1], [*groups[-1], i]] if near else [*groups, [i]]
+    return [
+        (", ".join(str(i + 1) for i in group), max((places[i] for i in group), key=lambda at: at[1]))
+        for group in groups
+    ]
 
 
 def recipes(ax: Any, family: str, rows: list[dict[str, Any]]) -> None:

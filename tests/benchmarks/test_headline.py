@@ -220,6 +220,14 @@ def test_what_is_not_there_or_not_whole_is_told_in_one_line(finished, tmp_path, 
     assert not out.exists()
 
 
+def test_numbers_that_would_lie_on_each_other_are_told_together() -> None:
+    places = [(4.0, 75.0), (12.7, 75.2), (12.7, 75.1), (13.0, 74.9), (13.0, 60.0), (100.0, 60.0)]
+    assert page.labels(places) == [
+        ("1", (4.0, 75.0)), ("2, 3, 4", (12.7, 75.2)), ("5", (13.0, 60.0)), ("6", (100.0, 60.0)),
+    ]  # fmt: skip
+    assert page.labels(places[:1]) == [("1", (4.0, 75.0))]
+
+
 def test_a_cpu_is_told_from_a_gpu() -> None:
     assert page.device("AVX512") == "a CPU with AVX512"
     assert page.device("NVIDIA H200") == "NVIDIA H200"
